@@ -1,0 +1,69 @@
+# Everything a person or the CI runs on this repository. `make` alone lists the targets.
+#
+# demo, test, check and bench set themselves up on a fresh Debian or Ubuntu machine (scripts/setup) and do so
+# once: a stamp in .venv is renewed only when pyproject.toml, a lock file or the set-up itself has changed.
+# All paths are relative, so that the folder may be anywhere and may have blanks in its name.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+RUN_INPUTS := pyproject.toml requirements.lock scripts/setup
+DEV_INPUTS := $(RUN_INPUTS) requirements-dev.lock
+BENCHMARKS = $(sort $(patsubst benchmarks/%.py,%,$(shell grep -l __main__ benchmarks/*.py 2>/dev/null)))
+
+# Workers start database servers of their own, so more of them than this costs more than it saves.
+PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
+# Arguments of a partial run, e.g. make test ARGS="tests/unit/nc -k quota"; the coverage gate is left out then.
+ARGS ?=
+
+.PHONY: help setup demo test check bench clean distclean lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.ready-test ## set up everything that demo, test and check need (also done by each of them)
+
+demo: .venv/.ready-demo ## the reconciler against a sandbox on this machine, about a minute, leaves nothing behind
+	@$(BIN)/reconciler demo
+
+test: .venv/.ready-test ## the whole test suite, with the coverage that is demanded
+	@rm -f .coverage .coverage.*
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=
+	@$(BIN)/python scripts/coverage_gate.py
+else
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+endif
+
+check: .venv/.ready-check ## style, types, layers, scripts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy scripts
+	$(BIN)/lint-imports
+	bash -n scripts/setup .ci/run
+
+bench: .venv/.ready-check ## the benchmarks (printed ratios, not timed tests)
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+
+lock: .venv/.ready-check ## renew requirements*.lock with the newest versions (needs Python 3.11, 3.12 and 3.13)
+	$(BIN)/python scripts/lock.py
+
+clean: ## remove caches, coverage data and build output
+	rm -rf build dist ./*.egg-info .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .import_linter_cache .hypothesis
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean ## the same, and the virtual environment
+	rm -rf .venv
+
+.venv/.ready-demo: $(RUN_INPUTS)
+	@scripts/setup demo
+
+.venv/.ready-check: $(DEV_INPUTS)
+	@scripts/setup check
+
+.venv/.ready-test: $(DEV_INPUTS)
+	@scripts/setup test

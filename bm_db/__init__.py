@@ -1,0 +1,29 @@
+"""BILLmanager's side: what is wanted (read) and what is told back (write).
+
+`open_billing` gives a `Billing`, which reads servers and services; a `BillingWriter` writes credentials and
+finished operations. Only ``reconciler`` calls this package; SQLAlchemy, the database drivers and
+``cryptography`` do not show outside of it, nor do their exceptions (see `bm_db.errors`).
+"""
+
+from bm_db import errors
+from bm_db.billing import Billing, open_billing
+from bm_db.db_conf import DbConf, read_db_conf
+from bm_db.mgrctl_writer import MgrctlWriter
+from bm_db.servers import BillingServer
+from bm_db.sold_quota import DEFAULT_QUOTA_SOURCES
+from bm_db.sql_writer import SqlWriter
+from bm_db.writers import BillingWriter, ReadOnlyWriter
+
+__all__ = [
+    "DEFAULT_QUOTA_SOURCES",
+    "Billing",
+    "BillingServer",
+    "BillingWriter",
+    "DbConf",
+    "MgrctlWriter",
+    "ReadOnlyWriter",
+    "SqlWriter",
+    "errors",
+    "open_billing",
+    "read_db_conf",
+]

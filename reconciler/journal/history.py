@@ -1,0 +1,50 @@
+"""Who did what to which service, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from reconciler.journal.store import Store
+from reconciler.journal.tables import history
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One line of a service's history; texts are one line each and hold no secret."""
+
+    item_id: int
+    server_id: int | None
+    at: datetime
+    actor: str
+    action: str
+    wanted: str
+    observed: str
+    result: str
+    why: str
+
+
+class History:
+    """Reads and writes the history."""
+
+    def __init__(self, store: Store) -> None:
+        self._store: Final = store
+
+    def add(self, entry: HistoryEntry) -> None:
+        """Add one line."""
+        values = {name: getattr(entry, name) for name in HistoryEntry.__slots__}
+        with self._store.write() as connection:
+            connection.execute(sa.insert(history).values(**values))
+
+    def list_entries(self, item_id: int, *, limit: int = 1000) -> list[HistoryEntry]:
+        """A service's latest lines, oldest first."""
+        query = (
+            sa.select(history).where(history.c.item_id == item_id).order_by(history.c.id.desc()).limit(limit)
+        )
+        with self._store.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        names = HistoryEntry.__slots__
+        return [HistoryEntry(**{name: row[name] for name in names}) for row in reversed(rows)]

@@ -1,0 +1,85 @@
+"""The journal's key: encrypts the passwords that wait for their delivery.
+
+A Fernet key in a file of its own, made at the first start, readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from cryptography.fernet import Fernet, InvalidToken
+
+from reconciler.journal.errors import JournalKeyUnusable
+
+
+class JournalKey:
+    """Encrypts and decrypts the passwords in the journal."""
+
+    def __init__(self, key: bytes, *, name: str) -> None:
+        """Take a key.
+
+        Args:
+            key: Fernet key text (32 bytes in URL-safe base64).
+            name: what messages call it.
+
+        Raises:
+            JournalKeyUnusable: it is no such key.
+        """
+        self._name: Final = name
+        try:
+            self._fernet: Final = Fernet(key.strip())
+        except ValueError as error:
+            raise JournalKeyUnusable(f"{name} holds no journal key: restore the right file") from error
+
+    def __repr__(self) -> str:
+        return f"JournalKey({self._name!r})"
+
+    def encrypt(self, password: str) -> str:
+        """A password as the journal keeps it."""
+        return self._fernet.encrypt(password.encode()).decode()
+
+    def decrypt(self, ciphertext: str) -> str:
+        """The password kept in the journal.
+
+        Raises:
+            JournalKeyUnusable: it was encrypted with another key.
+        """
+        try:
+            return self._fernet.decrypt(ciphertext.encode()).decode()
+        except InvalidToken as error:
+            raise JournalKeyUnusable(
+                f"{self._name} does not fit the journal: restore the key file that belongs to it"
+            ) from error
+
+
+def read_or_create_key(path: Path, *, may_create: bool) -> JournalKey:
+    """The key in a file, which is made when it is missing and may be made.
+
+    Raises:
+        JournalKeyUnusable: missing and not to be made, unreadable, or not a key.
+    """
+    if may_create:
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise JournalKeyUnusable(
+                f"the journal key {path} cannot be made: {error.strerror}; make its folder writable once"
+            ) from error
+        else:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(Fernet.generate_key() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+    try:
+        return JournalKey(path.read_bytes(), name=str(path))
+    except OSError as error:
+        raise JournalKeyUnusable(f"the journal key {path} cannot be read: {error.strerror}") from error
+
+
+def make_scratch_key() -> JournalKey:
+    """A key for a journal that is kept in memory only."""
+    return JournalKey(Fernet.generate_key(), name="the scratch key")

@@ -1,0 +1,88 @@
+"""One worker a service, across processes and hosts that share the journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+
+from reconciler.journal.errors import LeaseLost
+from reconciler.journal.store import Store
+from reconciler.journal.tables import lease
+
+LEASE_SECONDS: Final = 900
+"""Longer than the longest single call (a deletion); every begun step extends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to change one service.
+
+    ``epoch`` rises with every change of hands: a worker that slept past its lease is told apart.
+    """
+
+    item_id: int
+    holder: str
+    epoch: int
+
+
+class Leases:
+    """Takes, extends and gives back leases."""
+
+    def __init__(self, store: Store) -> None:
+        self._store: Final = store
+
+    def acquire(self, item_id: int, holder: str, now: datetime) -> Lease | None:
+        """Take a service; None when another worker has it."""
+        expires_at = now + timedelta(seconds=LEASE_SECONDS)
+        with self._store.write() as connection:
+            row = connection.execute(
+                sa.select(lease.c.epoch, lease.c.expires_at)
+                .where(lease.c.item_id == item_id)
+                .with_for_update()
+            ).one_or_none()
+            if row is None:
+                try:
+                    with connection.begin_nested():
+                        connection.execute(
+                            sa.insert(lease).values(
+                                item_id=item_id, holder=holder, epoch=1, expires_at=expires_at
+                            )
+                        )
+                except sa.exc.IntegrityError:
+                    return None
+                return Lease(item_id, holder, 1)
+            if row.expires_at > now:
+                return None
+            connection.execute(
+                sa.update(lease)
+                .where(lease.c.item_id == item_id)
+                .values(holder=holder, epoch=row.epoch + 1, expires_at=expires_at)
+            )
+            return Lease(item_id, holder, row.epoch + 1)
+
+    def release(self, held: Lease, now: datetime) -> None:
+        """Give a service back; harmless when it was lost already."""
+        with self._store.write() as connection:
+            connection.execute(
+                sa.update(lease)
+                .where(lease.c.item_id == held.item_id, lease.c.epoch == held.epoch)
+                .values(expires_at=now - timedelta(seconds=1))
+            )
+
+
+def extend(connection: sa.Connection, held: Lease, now: datetime) -> None:
+    """Make sure, within a transaction, that a lease still is held, and extend it.
+
+    Raises:
+        LeaseLost: it has expired or has changed hands.
+    """
+    renewed = connection.execute(
+        sa.update(lease)
+        .where(lease.c.item_id == held.item_id, lease.c.epoch == held.epoch, lease.c.expires_at > now)
+        .values(expires_at=now + timedelta(seconds=LEASE_SECONDS))
+    ).rowcount
+    if renewed != 1:
+        raise LeaseLost(f"service {held.item_id} was taken by another worker meanwhile")

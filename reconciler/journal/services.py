@@ -1,0 +1,313 @@
+"""What the journal remembers of each service: its row in ``service`` and its hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from reconciler.journal.store import Store
+from reconciler.journal.tables import hold, intent, service
+from states import DesiredService, Memory, Ownership, ServiceState
+
+OPEN_OUTCOMES: Final = sa.or_(intent.c.outcome.is_(None), intent.c.outcome == "unknown")
+"""An intent whose effect nobody knows yet."""
+
+_CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRecord:
+    """One service's row, as tools show it.
+
+    Times are aware; ``attempts`` counts the failures since the last success.
+    """
+
+    item_id: int
+    server_id: int | None
+    userid: str | None
+    wish: str | None
+    memory: Memory
+    since: datetime
+    reason: str
+    attempts: int
+    next_attempt_at: datetime | None
+    last_error: str | None
+    blocked_by: str | None
+    stable_at: datetime | None
+    quarantine_mark: str | None
+    version: int
+
+
+class Services:
+    """Reads and writes the services' rows."""
+
+    def __init__(self, store: Store) -> None:
+        self._store: Final = store
+
+    def get(self, item_id: int) -> ServiceRecord | None:
+        """One service's row; None before its first look."""
+        return self.load([item_id]).get(item_id)
+
+    def load(self, item_ids: Sequence[int]) -> dict[int, ServiceRecord]:
+        """The rows of many services, by item id; unknown ones are left out."""
+        records: dict[int, ServiceRecord] = {}
+        with self._store.read() as connection:
+            for start in range(0, len(item_ids), _CHUNK):
+                chunk = item_ids[start : start + _CHUNK]
+                records |= _load_chunk(connection, service.c.item_id.in_(chunk))
+        return records
+
+    def list_all(self) -> list[ServiceRecord]:
+        """Every service's row, by item id."""
+        with self._store.read() as connection:
+            return [record for _, record in sorted(_load_chunk(connection, sa.true()).items())]
+
+    def list_remembered_ids(self) -> set[int]:
+        """Services whose account is known to be ours."""
+        with self._store.read() as connection:
+            rows = connection.execute(
+                sa.select(service.c.item_id).where(service.c.ownership != Ownership.NONE.value)
+            )
+            return set(rows.scalars())
+
+    def count_by_state(self) -> dict[tuple[int | None, str], int]:
+        """How many services each server has in each state."""
+        query = sa.select(service.c.desired_server_id, service.c.state, sa.func.count()).group_by(
+            service.c.desired_server_id, service.c.state
+        )
+        with self._store.read() as connection:
+            return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
+    def count_on_server(self, server_id: int) -> int:
+        """How many services billing has on a server, by the latest read."""
+        query = sa.select(sa.func.count()).where(service.c.desired_server_id == server_id)
+        with self._store.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def note_desired(self, services: Iterable[DesiredService], now: datetime) -> None:
+        """Record what billing names for each service; unchanged rows are not written."""
+        chunk: list[DesiredService] = []
+        for desired in services:
+            chunk.append(desired)
+            if len(chunk) == _CHUNK:
+                self._note_chunk(chunk, now)
+                chunk = []
+        if chunk:
+            self._note_chunk(chunk, now)
+
+    def _note_chunk(self, chunk: list[DesiredService], now: datetime) -> None:
+        columns = (service.c.item_id, service.c.desired_server_id, service.c.desired_key, service.c.wish)
+        query = sa.select(*columns).where(service.c.item_id.in_([desired.item_id for desired in chunk]))
+        with self._store.read() as connection:
+            known = {row[0]: tuple(row[1:]) for row in connection.execute(query)}
+        values = {
+            desired.item_id: (desired.server_id, make_key(desired.username), desired.wish.value)
+            for desired in chunk
+        }
+        new = [_first_row(item, *value, now) for item, value in values.items() if item not in known]
+        changed = [
+            {"key_item": item, "new_server": value[0], "new_key": value[1], "new_wish": value[2]}
+            for item, value in values.items()
+            if item in known and known[item] != value
+        ]
+        if not (new or changed):
+            return
+        with self._store.write() as connection:
+            if new:
+                connection.execute(sa.insert(service), new)
+            if changed:
+                connection.execute(
+                    sa.update(service)
+                    .where(service.c.item_id == sa.bindparam("key_item"))
+                    .values(
+                        desired_server_id=sa.bindparam("new_server"),
+                        desired_key=sa.bindparam("new_key"),
+                        wish=sa.bindparam("new_wish"),
+                    ),
+                    changed,
+                )
+
+    def find_namesake(self, desired: DesiredService) -> int | None:
+        """Another service that billing gives the same account on the same server.
+
+        Services that are unpaid and never had an account, and those whose account is deleted,
+        compete for nothing.
+        """
+        query = (
+            sa.select(service.c.item_id)
+            .where(
+                service.c.desired_server_id == desired.server_id,
+                service.c.desired_key == make_key(desired.username),
+                service.c.item_id != desired.item_id,
+                ~sa.and_(service.c.wish == "none", service.c.ownership == Ownership.NONE.value),
+                ~sa.and_(service.c.wish == "absent", service.c.state == ServiceState.DELETED.value),
+            )
+            .order_by(service.c.item_id)
+            .limit(1)
+        )
+        with self._store.read() as connection:
+            return connection.execute(query).scalar()
+
+    def update(self, item_id: int, **values: Any) -> None:
+        """Change columns of one service's row."""
+        with self._store.write() as connection:
+            update_row(connection, item_id, **values)
+
+    def record_states(
+        self,
+        verdicts: Mapping[int, tuple[int, ServiceState, str, bool]],
+        now: datetime,
+    ) -> None:
+        """Record the stable states that a bulk scan saw, and the accounts it adopts.
+
+        Args:
+            verdicts: by item id: the version of the row that was judged, state, reason, whether the
+                account that billing names is adopted. A row changed meanwhile is left alone.
+            now: the time of the scan.
+        """
+        states = [
+            {
+                "key_item": item,
+                "key_version": version,
+                "new_state": state.value,
+                "new_reason": reason,
+            }
+            for item, (version, state, reason, _) in verdicts.items()
+        ]
+        adopted = [
+            {"key_item": item, "key_version": version + 1}
+            for item, (version, _, _, is_adopted) in verdicts.items()
+            if is_adopted
+        ]
+        if not states:
+            return
+        is_judged = sa.and_(
+            service.c.item_id == sa.bindparam("key_item"), service.c.version == sa.bindparam("key_version")
+        )
+        with self._store.write() as connection:
+            connection.execute(
+                sa.update(service)
+                .where(is_judged)
+                .values(
+                    state=sa.bindparam("new_state"),
+                    reason=sa.bindparam("new_reason"),
+                    since=now,
+                    stable_at=now,
+                    attempts=0,
+                    next_attempt_at=None,
+                    last_error=None,
+                    blocked_by=None,
+                    version=service.c.version + 1,
+                ),
+                states,
+            )
+            if adopted:
+                connection.execute(
+                    sa.update(service)
+                    .where(is_judged)
+                    .values(
+                        ownership=Ownership.ADOPTED.value,
+                        account_server_id=service.c.desired_server_id,
+                        account_userid=service.c.desired_key,
+                        is_provisioned=True,
+                    ),
+                    adopted,
+                )
+
+    def hold(self, item_id: int, reason: str, actor: str, now: datetime) -> None:
+        """Pause a service; a second hold replaces the reason."""
+        with self._store.write() as connection:
+            connection.execute(sa.delete(hold).where(hold.c.item_id == item_id))
+            connection.execute(sa.insert(hold).values(item_id=item_id, reason=reason, actor=actor, since=now))
+
+    def release(self, item_id: int) -> bool:
+        """End a pause and a quarantine; False when there was neither."""
+        with self._store.write() as connection:
+            held = connection.execute(sa.delete(hold).where(hold.c.item_id == item_id)).rowcount
+            freed = connection.execute(
+                sa.update(service)
+                .where(service.c.item_id == item_id, service.c.quarantine_reason.is_not(None))
+                .values(quarantine_reason=None, quarantine_mark=None, version=service.c.version + 1)
+            ).rowcount
+        return bool(held or freed)
+
+
+def make_key(userid: str) -> str:
+    """A user name as servers compare it: without case; cut to what the column holds."""
+    return userid.lower()[:255]
+
+
+def update_row(connection: sa.Connection, item_id: int, **values: Any) -> None:
+    """Change columns of one service's row within a transaction."""
+    connection.execute(
+        sa.update(service).where(service.c.item_id == item_id).values(version=service.c.version + 1, **values)
+    )
+
+
+def _first_row(item_id: int, server_id: int | None, key: str, wish: str, now: datetime) -> dict[str, object]:
+    return {
+        "item_id": item_id,
+        "desired_server_id": server_id,
+        "desired_key": key,
+        "wish": wish,
+        "state": ServiceState.UNKNOWN.value,
+        "since": now,
+        "reason": "not yet looked at",
+        "attempts": 0,
+        "ownership": Ownership.NONE.value,
+        "is_provisioned": False,
+        "version": 0,
+    }
+
+
+def _load_chunk(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict[int, ServiceRecord]:
+    holds = {row.item_id: row.reason for row in connection.execute(sa.select(hold.c.item_id, hold.c.reason))}
+    open_creates = {
+        (row.item_id, row.server_id, make_key(row.userid))
+        for row in connection.execute(
+            sa.select(intent.c.item_id, intent.c.server_id, intent.c.userid).where(
+                intent.c.kind == "create", OPEN_OUTCOMES
+            )
+        )
+    }
+    return {
+        row.item_id: _to_record(row, holds.get(row.item_id), open_creates)
+        for row in connection.execute(sa.select(service).where(condition))
+    }
+
+
+def _to_record(
+    row: sa.Row[Any], hold_reason: str | None, open_creates: set[tuple[int, int, str]]
+) -> ServiceRecord:
+    memory = Memory(
+        state=ServiceState(row.state),
+        ownership=Ownership(row.ownership),
+        server_id=row.account_server_id,
+        userid=row.account_userid,
+        is_provisioned=row.is_provisioned,
+        applied_email=row.applied_email,
+        has_open_create=(row.item_id, row.desired_server_id, row.desired_key) in open_creates,
+        hold_reason=hold_reason,
+        quarantine_reason=row.quarantine_reason,
+        retired_since=row.retired_since,
+    )
+    return ServiceRecord(
+        item_id=row.item_id,
+        server_id=row.desired_server_id,
+        userid=row.account_userid or row.desired_key,
+        wish=row.wish,
+        memory=memory,
+        since=row.since,
+        reason=row.reason,
+        attempts=row.attempts,
+        next_attempt_at=row.next_attempt_at,
+        last_error=row.last_error,
+        blocked_by=row.blocked_by,
+        stable_at=row.stable_at,
+        quarantine_mark=row.quarantine_mark,
+        version=row.version,
+    )

@@ -1,0 +1,131 @@
+"""Opens the journal's database, brings its schema up to date, and translates its errors.
+
+Used by the classes of this package only; everybody else holds a `reconciler.journal.Journal`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from reconciler.journal.errors import JournalTooNew, JournalUnavailable
+
+HEAD: Final = "0001"
+"""The newest revision in ``migrations/versions``; a test holds it true."""
+
+_BUSY_SECONDS: Final = 30
+
+
+class Store:
+    """The journal's database: transactions for reading and for writing."""
+
+    def __init__(self, url: str, *, is_scratch: bool = False) -> None:
+        """Connect and migrate.
+
+        Args:
+            url: SQLAlchemy URL.
+            is_scratch: keep everything in memory and forget it: what a dry run starts from when
+                there is no journal yet.
+
+        Raises:
+            JournalUnavailable: it cannot be opened or written.
+            JournalTooNew: a newer version of this program wrote it.
+        """
+        self._shown_url = sa.make_url(url).render_as_string(hide_password=True)
+        options: dict[str, Any] = {}
+        if is_scratch:
+            url = "sqlite://"
+            options = {"poolclass": sa.StaticPool, "connect_args": {"check_same_thread": False}}
+        elif url.startswith("sqlite"):
+            options = {"connect_args": {"timeout": _BUSY_SECONDS}, "pool_size": 32}
+        else:
+            options = {"pool_pre_ping": True, "pool_size": 16, "max_overflow": 32}
+        self.engine: Final = sa.create_engine(url, **options)
+        if self.engine.dialect.name == "sqlite":
+            _prepare_sqlite(self.engine)
+        self._migrate()
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that is committed at its end, and rolled back on any error.
+
+        Raises:
+            JournalUnavailable: the database refused; nothing was written.
+        """
+        with self._translated(), self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that only reads.
+
+        Raises:
+            JournalUnavailable: the database refused.
+        """
+        with self._translated(), self.engine.connect() as raw:
+            connection = raw.execution_options(is_reader=True)
+            yield connection
+
+    def close(self) -> None:
+        """Give up all connections."""
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.SQLAlchemyError as error:
+            cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise JournalUnavailable(
+                f"the journal {self._shown_url} cannot be used: {cause}; nothing was changed"
+            ) from error
+
+    def _migrate(self) -> None:
+        with self.read() as connection:
+            revision = None
+            if sa.inspect(connection).has_table("alembic_version"):
+                revision = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        if revision == HEAD:
+            return
+        if revision is not None and revision > HEAD:
+            raise JournalTooNew(
+                f"the journal {self._shown_url} was written by a newer version (revision {revision}, "
+                f"known is {HEAD}): upgrade this program, or restore the older journal"
+            )
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        with resources.as_file(resources.files("reconciler.journal") / "migrations") as folder:
+            config.set_main_option("script_location", str(folder).replace("%", "%%"))
+            with self.write() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+
+
+def _prepare_sqlite(engine: sa.Engine) -> None:
+    """Real transactions, write-ahead log, every commit on the disk."""
+
+    @sa.event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we begin our transactions ourselves, see on_begin
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @sa.event.listens_for(engine, "begin")
+    def on_begin(connection: sa.Connection) -> None:
+        is_reader = connection.get_execution_options().get("is_reader", False)
+        # Taking the write lock at once avoids the deadlock of two readers that both want to write.
+        connection.exec_driver_sql("BEGIN" if is_reader else "BEGIN IMMEDIATE")
+
+
+def is_there(url: str) -> bool:
+    """Whether a journal exists at the URL (a database server is believed to have one)."""
+    parsed = sa.make_url(url)
+    return not parsed.drivername.startswith("sqlite") or Path(parsed.database or "").exists()

@@ -1,0 +1,360 @@
+"""Names the gap between what was sold and what the server has. Pure and total.
+
+Called by ``reconciler`` for every service of a bulk scan and for every turn of a pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from states.model import (
+    DEFAULT,
+    UNKNOWN_QUOTA,
+    UNLIMITED,
+    DesiredService,
+    FaultField,
+    Memory,
+    ObservedAccount,
+    ObservedQuota,
+    Ownership,
+    ServiceState,
+    SoldQuota,
+    Wish,
+)
+from states.policy import ADMIN_GROUP, Circumstances, Mode
+from states.quota import format_quota, to_storable_bytes
+
+_storable = lru_cache(maxsize=1024)(to_storable_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field in which account and sale differ.
+
+    Attributes:
+        field: existence, enabled, quota, group or email.
+        wanted, observed: short texts for the operator.
+        is_enforced: False when the policy only reports it.
+    """
+
+    field: str
+    wanted: str
+    observed: str
+    is_enforced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer of `classify`.
+
+    Attributes:
+        state: the one state that describes the service now.
+        reason: one line, why.
+        differences: what is not as sold.
+        notes: what the operator should know though nothing waits for it.
+    """
+
+    state: ServiceState
+    reason: str
+    differences: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def classify(
+    desired: DesiredService | None,
+    observed: ObservedAccount | None,
+    memory: Memory,
+    circumstances: Circumstances,
+) -> Verdict:
+    """Name the gap between what was sold and what the server has.
+
+    Total and pure: every combination has exactly one answer; nothing is read or changed.
+    ``desired`` is None when the service's row is gone from billing. ``observed`` is None only when
+    the server said "no such user", never when it could not be asked. A quota that billing does not
+    name is never read as unlimited: it quarantines the service.
+    """
+    if desired is None:
+        return _vanished(memory)
+    stopped = _stopped(desired, observed, memory, circumstances)
+    if stopped is not None:
+        return stopped
+    if observed is not None and not observed.is_conclusive:
+        return Verdict(ServiceState.UNKNOWN, "the server's answer about the account is incomplete")
+    if desired.wish is Wish.NONE:
+        return _unpaid(observed, desired, memory)
+    if observed is not None and not is_ours(desired, memory):
+        return _not_proved(desired, observed, memory)
+    if desired.wish is Wish.ABSENT:
+        return _retired(observed, memory, circumstances)
+    if observed is None:
+        return _missing(desired, memory, circumstances)
+    return _present(desired, observed, memory, circumstances)
+
+
+def is_ours(desired: DesiredService, memory: Memory) -> bool:
+    """Whether the account named by the service may be changed: by the journal or by itemparam."""
+    return memory.ownership is not Ownership.NONE or desired.is_username_recorded
+
+
+def is_same_place(desired: DesiredService, memory: Memory) -> bool:
+    """Whether billing still names the server and account that the journal knows, or it knows none."""
+    if memory.ownership is Ownership.NONE or memory.userid is None:
+        return True
+    return memory.server_id == desired.server_id and memory.userid.lower() == desired.username.lower()
+
+
+def _vanished(memory: Memory) -> Verdict:
+    if memory.ownership is Ownership.NONE:
+        return Verdict(ServiceState.ABSENT, "no such service in billing, and no account of it is known")
+    return Verdict(
+        ServiceState.ORPHANED,
+        f"the service is gone from billing; its account {memory.userid} is left as it is",
+    )
+
+
+def _stopped(
+    desired: DesiredService,
+    observed: ObservedAccount | None,
+    memory: Memory,
+    circumstances: Circumstances,
+) -> Verdict | None:
+    """What keeps every step from being taken, whatever is wanted; None when nothing does."""
+    if memory.hold_reason is not None:
+        return Verdict(ServiceState.HELD, f"held by an operator: {memory.hold_reason}")
+    fault = desired.get_fault(FaultField.STATUS, FaultField.USERNAME)
+    if fault is not None:
+        return Verdict(ServiceState.QUARANTINED, fault.message)
+    if desired.wish is Wish.AS_IS:
+        what = f"operation {desired.operation!r} says nothing to us" if desired.operation else "no operation"
+        return Verdict(ServiceState.HELD, f"in progress in BILLmanager, {what}: left as it is")
+    reason = memory.quarantine_reason or _obstacle(desired, observed, memory, circumstances)
+    return None if reason is None else Verdict(ServiceState.QUARANTINED, reason)
+
+
+def _obstacle(
+    desired: DesiredService,
+    observed: ObservedAccount | None,
+    memory: Memory,
+    circumstances: Circumstances,
+) -> str | None:
+    if not is_same_place(desired, memory):
+        return (
+            f"the account {memory.userid} is on server {memory.server_id}, billing now names "
+            f"{desired.username} on server {desired.server_id}: data does not move by itself; "
+            "move it, or delete the old account"
+        )
+    is_unwanted = desired.wish is Wish.NONE and not is_ours(desired, memory)
+    if circumstances.namesake is not None and not is_unwanted:
+        return (
+            f"service {circumstances.namesake} names the same account {desired.username}: rename one of them"
+        )
+    if observed is None or is_unwanted:
+        return None
+    if observed.userid.lower() == circumstances.api_user.lower():
+        return f"{observed.userid} is the account we work with: never touched"
+    if ADMIN_GROUP in (observed.groups or ()) or observed.is_subadmin:
+        return f"{observed.userid} is an administrator of the server: never touched"
+    return None
+
+
+def _unpaid(observed: ObservedAccount | None, desired: DesiredService, memory: Memory) -> Verdict:
+    if observed is not None and is_ours(desired, memory):
+        return Verdict(ServiceState.HELD, "ordered, not paid: its account is left as it is")
+    return Verdict(ServiceState.ABSENT, "ordered, not paid: no account is wanted")
+
+
+def _not_proved(desired: DesiredService, observed: ObservedAccount, memory: Memory) -> Verdict:
+    is_retired = desired.wish is Wish.ABSENT
+    if memory.has_open_create:
+        state = ServiceState.RETIRING if is_retired else ServiceState.PROVISIONING
+        return Verdict(state, f"a create of {observed.userid} was never answered: to be proved ours")
+    if is_retired:
+        return Verdict(ServiceState.ABSENT, f"no longer sold; the account {observed.userid} is not ours")
+    return Verdict(
+        ServiceState.QUARANTINED,
+        f"collision: an account {observed.userid} exists that is not ours; "
+        "adopt it, or name another user for the service",
+    )
+
+
+def _retired(observed: ObservedAccount | None, memory: Memory, circumstances: Circumstances) -> Verdict:
+    if observed is None:
+        if memory.ownership is Ownership.NONE or memory.state in {ServiceState.UNKNOWN, ServiceState.ABSENT}:
+            return Verdict(ServiceState.ABSENT, "no longer sold, and no account is there")
+        return Verdict(ServiceState.DELETED, "no longer sold, and its account is gone")
+    difference = Difference("existence", "absent", "present", circumstances.policy.existence is Mode.ENFORCE)
+    if memory.state in {ServiceState.RETIRING, ServiceState.DELETING} and is_grace_over(
+        memory, circumstances
+    ):
+        return Verdict(ServiceState.DELETING, "no longer sold, its grace is over", (difference,))
+    reason = "no longer sold: disabled until its grace is over"
+    differences = [difference] if circumstances.deletion_grace.total_seconds() == 0 else []
+    if observed.is_enabled and circumstances.policy.enabled is not Mode.IGNORE:
+        differences.insert(0, _enabled_difference(is_wanted=False, circumstances=circumstances))
+    return Verdict(ServiceState.RETIRING, reason, tuple(differences))
+
+
+def is_grace_over(memory: Memory, circumstances: Circumstances) -> bool:
+    """Whether a service that is no longer sold may be deleted now."""
+    grace = circumstances.deletion_grace
+    if memory.retired_since is None:
+        return False
+    if grace.total_seconds() <= 0:
+        return True
+    return circumstances.now - memory.retired_since >= max(grace, circumstances.confirm_interval)
+
+
+def has_existed(desired: DesiredService, memory: Memory) -> bool:
+    """Whether the account was once there: by the journal, or by the credentials in billing."""
+    return memory.is_provisioned or (desired.is_username_recorded and desired.is_password_recorded)
+
+
+def _missing(desired: DesiredService, memory: Memory, circumstances: Circumstances) -> Verdict:
+    needed = [FaultField.QUOTA, FaultField.PASSWORD]
+    if circumstances.policy.email is Mode.ENFORCE:
+        needed.append(FaultField.EMAIL)
+    fault = desired.get_fault(*needed)
+    if fault is not None:
+        return Verdict(ServiceState.QUARANTINED, fault.message)
+    is_lost = has_existed(desired, memory)
+    return Verdict(
+        ServiceState.PROVISIONING,
+        "the account that was there is gone" if is_lost else "sold, and no account is there yet",
+        (Difference("existence", "present", "absent", circumstances.policy.existence is Mode.ENFORCE),),
+        _notes(desired, circumstances),
+    )
+
+
+def _present(
+    desired: DesiredService, observed: ObservedAccount, memory: Memory, circumstances: Circumstances
+) -> Verdict:
+    is_enabled_wanted = desired.wish is Wish.ENABLED
+    quota_fault = desired.get_fault(FaultField.QUOTA)
+    if quota_fault is not None and is_enabled_wanted:
+        return Verdict(ServiceState.QUARANTINED, quota_fault.message)
+    differences = [
+        *_quota_differences(desired, observed, circumstances),
+        *_group_differences(desired, observed, circumstances),
+        *_email_differences(desired, observed, memory, circumstances),
+    ]
+    notes = _notes(desired, circumstances)
+    if observed.quota is UNKNOWN_QUOTA:
+        notes += ("the server does not say the account's quota",)
+    mode = circumstances.policy.enabled
+    if observed.is_enabled is not is_enabled_wanted and mode is not Mode.IGNORE:
+        differences.insert(0, _enabled_difference(is_wanted=is_enabled_wanted, circumstances=circumstances))
+        if is_enabled_wanted:
+            return Verdict(ServiceState.RESUMING, "to be enabled", tuple(differences), notes)
+        return Verdict(ServiceState.SUSPENDING, "to be disabled", tuple(differences), notes)
+    if differences:
+        fields = ", ".join(difference.field for difference in differences)
+        if memory.is_provisioned:
+            return Verdict(ServiceState.DRIFTED, f"differs in {fields}", tuple(differences), notes)
+        return Verdict(ServiceState.PROVISIONING, f"incomplete: {fields}", tuple(differences), notes)
+    if is_enabled_wanted:
+        return Verdict(ServiceState.ACTIVE, "as sold", (), notes)
+    return Verdict(ServiceState.SUSPENDED, "disabled, as billing wants it", (), notes)
+
+
+def _enabled_difference(*, is_wanted: bool, circumstances: Circumstances) -> Difference:
+    words = ("enabled", "disabled") if is_wanted else ("disabled", "enabled")
+    return Difference("enabled", *words, circumstances.policy.enabled is Mode.ENFORCE)
+
+
+def is_quota_as_sold(sold: SoldQuota, observed: ObservedQuota) -> bool:
+    """Whether an observed quota is what a server holds after it was sent the sold one.
+
+    An unknown quota counts as equal: nothing may be repaired that was not seen to differ.
+    """
+    if observed is UNKNOWN_QUOTA:
+        return True
+    return observed == (UNLIMITED if sold is UNLIMITED else _storable(sold))
+
+
+def describe_quota(quota: ObservedQuota | None) -> str:
+    """A quota as an operator reads it ("10 GB", "none", "unknown")."""
+    if quota is None:
+        return "undefined"
+    return format_quota(quota) if isinstance(quota, int) else quota.value
+
+
+def _quota_differences(
+    desired: DesiredService, observed: ObservedAccount, circumstances: Circumstances
+) -> list[Difference]:
+    mode = circumstances.policy.quota
+    if desired.quota is None or mode is Mode.IGNORE or is_quota_as_sold(desired.quota, observed.quota):
+        return []
+    wanted = desired.quota if desired.quota is UNLIMITED else _storable(desired.quota)
+    words = describe_quota(wanted), describe_quota(observed.quota)
+    if words[0] == words[1] and observed.quota is not DEFAULT:
+        words = f"{wanted} B", f"{observed.quota} B"
+    return [Difference("quota", *words, mode is Mode.ENFORCE)]
+
+
+def _group_differences(
+    desired: DesiredService, observed: ObservedAccount, circumstances: Circumstances
+) -> list[Difference]:
+    mode = circumstances.policy.group
+    missing, surplus = compare_groups(desired, observed, circumstances)
+    if mode is Mode.IGNORE or not (missing or surplus):
+        return []
+    have = ", ".join(sorted(surplus)) or "none"
+    return [Difference("group", desired.group or "none", have, mode is Mode.ENFORCE)]
+
+
+def compare_groups(
+    desired: DesiredService, observed: ObservedAccount, circumstances: Circumstances
+) -> tuple[str | None, frozenset[str]]:
+    """The group to be joined (None: nothing) and the managed groups to be left.
+
+    Groups that no tariff names, the administrators' group, and memberships that were not observed
+    are never touched. While the server lacks the wanted group the old one is kept.
+    """
+    if observed.groups is None or desired.get_fault(FaultField.GROUP) is not None:
+        return None, frozenset()
+    wanted = desired.group
+    if wanted is not None and not _can_join(wanted, circumstances):
+        return None, frozenset()
+    missing = wanted if wanted not in observed.groups else None
+    surplus = (observed.groups & circumstances.managed_groups) - {wanted or "", ADMIN_GROUP}
+    return missing, frozenset(surplus)
+
+
+def is_group_missing(desired: DesiredService, circumstances: Circumstances) -> bool:
+    """Whether the tariff names a group that the server is known to lack."""
+    return (
+        desired.group is not None
+        and circumstances.server_groups is not None
+        and desired.group not in circumstances.server_groups
+    )
+
+
+def _can_join(group: str, circumstances: Circumstances) -> bool:
+    is_there = circumstances.server_groups is None or group in circumstances.server_groups
+    return is_there or circumstances.policy.create_missing_groups
+
+
+def _email_differences(
+    desired: DesiredService, observed: ObservedAccount, memory: Memory, circumstances: Circumstances
+) -> list[Difference]:
+    """Three-way: what billing says, what the account has, what we set last."""
+    mode = circumstances.policy.email
+    wanted, have = desired.email, observed.email or ""
+    if wanted is None or mode is Mode.IGNORE or wanted.lower() == have.lower():
+        return []
+    is_what_we_set = (memory.applied_email or "").lower() == have.lower()
+    if memory.is_provisioned and not is_what_we_set:
+        return []
+    return [Difference("email", wanted, have or "none", mode is Mode.ENFORCE)]
+
+
+def _notes(desired: DesiredService, circumstances: Circumstances) -> tuple[str, ...]:
+    notes = [fault.message for fault in desired.faults]
+    if (
+        is_group_missing(desired, circumstances)
+        and not circumstances.policy.create_missing_groups
+        and circumstances.policy.group is not Mode.IGNORE
+    ):
+        notes.append(f"the server has no group {desired.group!r}: make it, or change the tariff's group")
+    return tuple(notes)

@@ -1,0 +1,199 @@
+"""The steps from what a server has to what was sold; a pass takes the first and looks again. Pure.
+
+Called by ``reconciler`` after `states.classify`.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from states.classify import (
+    Verdict,
+    compare_groups,
+    has_existed,
+    is_group_missing,
+    is_ours,
+    is_quota_as_sold,
+)
+from states.model import (
+    DesiredService,
+    FaultField,
+    Memory,
+    ObservedAccount,
+    Ownership,
+    ServiceState,
+    SoldQuota,
+    Wish,
+)
+from states.policy import Circumstances, Mode
+
+
+class StepKind(enum.StrEnum):
+    """What one step does; the value stands in journal, log and metrics."""
+
+    PROVE_OWNERSHIP = "prove_ownership"
+    """Log in as the account with the password of an unanswered create. Changes nothing."""
+    ADOPT = "adopt"
+    """Record in the journal that billing names the account. Changes nothing on the server."""
+    CREATE_GROUP = "create_group"
+    CREATE = "create"
+    DISABLE = "disable"
+    ENABLE = "enable"
+    SET_QUOTA = "set_quota"
+    ADD_GROUP = "add_group"
+    REMOVE_GROUP = "remove_group"
+    SET_EMAIL = "set_email"
+    DELETE = "delete"
+
+    @property
+    def is_mutating(self) -> bool:
+        """Whether the step changes the server."""
+        return self not in {StepKind.PROVE_OWNERSHIP, StepKind.ADOPT}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step, with all it needs besides the password.
+
+    Attributes:
+        kind: what is done.
+        userid: the account.
+        quota: for CREATE and SET_QUOTA.
+        email: for CREATE and SET_EMAIL; None when there is none to set.
+        groups: for CREATE the groups to start with; for the group steps the one group.
+        is_decrease: SET_QUOTA below what the account has now.
+        is_recreation: CREATE of an account that existed before.
+    """
+
+    kind: StepKind
+    userid: str
+    quota: SoldQuota | None = None
+    email: str | None = None
+    groups: tuple[str, ...] = field(default=())
+    is_decrease: bool = False
+    is_recreation: bool = False
+
+
+_WORKING = frozenset(
+    {
+        ServiceState.PROVISIONING,
+        ServiceState.DRIFTED,
+        ServiceState.SUSPENDING,
+        ServiceState.RESUMING,
+    }
+)
+
+
+def plan(
+    verdict: Verdict,
+    desired: DesiredService | None,
+    observed: ObservedAccount | None,
+    memory: Memory,
+    circumstances: Circumstances,
+) -> Step | None:
+    """The next single step, None when nothing is to be done or only time must pass."""
+    steps = plan_steps(verdict, desired, observed, memory, circumstances)
+    return steps[0] if steps else None
+
+
+def plan_steps(
+    verdict: Verdict,
+    desired: DesiredService | None,
+    observed: ObservedAccount | None,
+    memory: Memory,
+    circumstances: Circumstances,
+) -> list[Step]:
+    """All steps that can be foreseen, in order; fields whose policy is not "enforce" have none."""
+    if desired is None:
+        return []
+    steps: list[Step] = []
+    if observed is not None and memory.ownership is Ownership.NONE:
+        steps += _ownership_steps(verdict, desired, observed, memory)
+        if steps and steps[0].kind is StepKind.PROVE_OWNERSHIP:
+            return steps
+    if verdict.state is ServiceState.DELETING and observed is not None:
+        if circumstances.policy.existence is Mode.ENFORCE:
+            steps.append(Step(StepKind.DELETE, observed.userid))
+    elif verdict.state is ServiceState.RETIRING and observed is not None:
+        steps += _enablement_steps(observed, circumstances, is_wanted=False)
+    elif verdict.state in _WORKING:
+        if observed is None:
+            steps += _create_steps(desired, memory, circumstances)
+        else:
+            steps += _field_steps(verdict, desired, observed, circumstances)
+    return steps
+
+
+def _ownership_steps(
+    verdict: Verdict, desired: DesiredService, observed: ObservedAccount, memory: Memory
+) -> list[Step]:
+    if verdict.state in {ServiceState.HELD, ServiceState.QUARANTINED, ServiceState.ABSENT}:
+        return []
+    if is_ours(desired, memory):
+        return [Step(StepKind.ADOPT, observed.userid)]
+    return [Step(StepKind.PROVE_OWNERSHIP, observed.userid)]
+
+
+def _create_steps(desired: DesiredService, memory: Memory, circumstances: Circumstances) -> list[Step]:
+    policy = circumstances.policy
+    if policy.existence is not Mode.ENFORCE or desired.quota is None:
+        return []
+    steps = []
+    groups: tuple[str, ...] = ()
+    if (
+        desired.group is not None
+        and policy.group is Mode.ENFORCE
+        and desired.get_fault(FaultField.GROUP) is None
+    ):
+        is_missing = is_group_missing(desired, circumstances)
+        if is_missing and policy.create_missing_groups:
+            steps.append(Step(StepKind.CREATE_GROUP, desired.username, groups=(desired.group,)))
+        if not is_missing or policy.create_missing_groups:
+            groups = (desired.group,)
+    steps.append(
+        Step(
+            StepKind.CREATE,
+            desired.username,
+            quota=desired.quota,
+            email=desired.email if policy.email is Mode.ENFORCE else None,
+            groups=groups,
+            is_recreation=has_existed(desired, memory),
+        )
+    )
+    return steps
+
+
+def _enablement_steps(
+    observed: ObservedAccount, circumstances: Circumstances, *, is_wanted: bool
+) -> list[Step]:
+    if observed.is_enabled is is_wanted or circumstances.policy.enabled is not Mode.ENFORCE:
+        return []
+    return [Step(StepKind.ENABLE if is_wanted else StepKind.DISABLE, observed.userid)]
+
+
+def _field_steps(
+    verdict: Verdict, desired: DesiredService, observed: ObservedAccount, circumstances: Circumstances
+) -> list[Step]:
+    userid, policy = observed.userid, circumstances.policy
+    differing = {difference.field for difference in verdict.differences if difference.is_enforced}
+    steps = _enablement_steps(observed, circumstances, is_wanted=desired.wish is Wish.ENABLED)
+    if "quota" in differing and desired.quota is not None:
+        is_decrease = _is_decrease(desired.quota, observed)
+        steps.append(Step(StepKind.SET_QUOTA, userid, quota=desired.quota, is_decrease=is_decrease))
+    if "group" in differing:
+        missing, surplus = compare_groups(desired, observed, circumstances)
+        if missing is not None:
+            if is_group_missing(desired, circumstances) and policy.create_missing_groups:
+                steps.append(Step(StepKind.CREATE_GROUP, userid, groups=(missing,)))
+            steps.append(Step(StepKind.ADD_GROUP, userid, groups=(missing,)))
+        steps += [Step(StepKind.REMOVE_GROUP, userid, groups=(group,)) for group in sorted(surplus)]
+    if "email" in differing:
+        steps.append(Step(StepKind.SET_EMAIL, userid, email=desired.email))
+    return steps
+
+
+def _is_decrease(sold: SoldQuota, observed: ObservedAccount) -> bool:
+    if is_quota_as_sold(sold, observed.quota) or not isinstance(sold, int):
+        return False
+    return not isinstance(observed.quota, int) or sold < observed.quota

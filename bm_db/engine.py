@@ -94,7 +94,7 @@ class Database:
         """
         with (
             translated_failures(self.address),
-            self._engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection,
+            self._engine.connect().execution_options(is_writing=True) as connection,
             connection.begin(),
         ):
             yield connection
@@ -191,5 +191,8 @@ def _open_sqlite(path: str, busy_timeout_seconds: int) -> sqlite3.Connection:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # The driver begins a transaction only before a write; a snapshot for reading needs an explicit one.
-    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+    # The driver begins a transaction only before a write; a snapshot for reading needs an explicit one. A
+    # writer takes its lock at once: two that read first could not both go on.
+    is_writing = connection.get_execution_options().get("is_writing", False)
+    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if is_writing else 'ON'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")

@@ -25,7 +25,7 @@ holds a secret. The type alone says whether another try makes sense (``is_transi
 A row that is merely wrong (no quota, unknown status) is none of these: it becomes a `states.model.Fault`
 of its service, or a line in `BillingServer.faults`.
 """
-# ruff: noqa: N818 - the names say the situation, as everywhere in the project
+
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _DETAIL_CHARACTERS: Final = 200
 
 _MYSQL: Final[dict[int, type[errors.BillingError]]] = {
     **dict.fromkeys(
-        (1044, 1045, 1142, 1143, 1227, 1290, 1698, 1820, 1862, 3118, 4151), errors.BillingAccessDenied
+        (1044, 1045, 1142, 1143, 1227, 1290, 1698, 1820, 1792, 1862, 3118, 4151), errors.BillingAccessDenied
     ),
     **dict.fromkeys((1054, 1146), errors.SchemaMismatch),
     **dict.fromkeys((1205, 1213, 1317, 1969, 3024, 3572), errors.BillingBusy),

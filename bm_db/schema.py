@@ -52,6 +52,9 @@ class Schema:
             SchemaMismatch: something needed is missing; the message names it.
         """
         self._columns = columns
+        self._tables = {
+            name: table(name, *(column(each) for each in sorted(present))) for name, present in columns.items()
+        }
         self.has_addon_quota = bool(_ADDON_COLUMNS & columns.get("pricelist", frozenset()))
         for needed in (_NEEDED, _NEEDED_FOR_ADDONS if self.has_addon_quota else {}):
             for table_name, names in needed.items():
@@ -75,7 +78,7 @@ class Schema:
 
     def table(self, table_name: str) -> TableClause:
         """The table, with the columns that are there; SQLAlchemy quotes names where a database needs it."""
-        return table(table_name, *(column(name) for name in sorted(self._columns[table_name])))
+        return self._tables[table_name]
 
     def pick(self, source: Any, table_name: str, *names: str) -> list[ColumnElement[Any]]:
         """The named columns of a table (or an alias of it), NULL in the place of those that are not there."""

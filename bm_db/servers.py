@@ -76,12 +76,13 @@ def read_servers(
         query = query.where(table.c.id == server_id)
     rows = connection.execute(query.order_by(table.c.id)).all()
     ids = [row.id for row in rows]
+    is_switched = schema.has("processingmodule", "active")
     opened = _read_parameters(connection, schema, ("processingparam",), ids)
     crypted = _read_parameters(
         connection, schema, schema.present("processingcryptedparam", "processingcryptparam"), ids
     )
     return [
-        _Reader(row.id, opened.get(row.id, {}), crypted.get(row.id, {}), cipher).build(row.name, row.active)
+        _Reader(row.id, opened.get(row.id, {}), crypted.get(row.id, {}), cipher).build(row.name, row.active, is_switched=is_switched)
         for row in rows
     ]
 
@@ -104,14 +105,14 @@ class _Reader:
         self._cipher = cipher
         self._faults: list[str] = []
 
-    def build(self, name: object, active: object) -> BillingServer:
+    def build(self, name: object, active: object, *, is_switched: bool) -> BillingServer:
         base_url, username = self._read_base_url(), self._read_credential(_USERNAME_NAMES, "user name")
         password = self._read_credential(_PASSWORD_NAMES, "password")
         verify_tls, timeout_seconds = self._read_verify_tls(), self._read_timeout()
         return BillingServer(
             id=self._id,
             name=make_one_line(read_filled_text(name) or f"server {self._id}", 100),
-            is_active=is_on(active, default=active is None),
+            is_active=is_on(active, default=not is_switched),
             base_url=base_url,
             username=username,
             password=password,

@@ -27,7 +27,7 @@ ParameterValues = Mapping[str, "list[str]"]
 """Lower-case intname → every value on record for it that is not blank."""
 
 
-class UnreadableValue(ValueError):  # noqa: N818 - the name says the situation
+class UnreadableValue(ValueError):
     """A value in billing cannot be understood; the text is a clause for a fault's message."""
 
 

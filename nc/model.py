@@ -1,4 +1,4 @@
-"""The values that describe one server and the calls made to it; used by everybody in ``nc`` and its callers."""
+"""The values that describe one server and the calls made to it; used all over ``nc`` and by its callers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ServerConnection:
         connect_timeout_seconds: limit for opening one connection.
         read_timeout_seconds: limit for a silence within an answer.
         total_timeout_seconds: limit for a whole request, however it drips.
-        delete_timeout_seconds: read and total limit of deleting an account (the server does it synchronously).
+        delete_timeout_seconds: read and total limit of deleting an account, which servers do while we wait.
         page_size: accounts a page of a listing.
         concurrency: requests at the same time at most; as many sessions are kept.
         requests_per_second: pace of all requests together; 0 is no limit.

@@ -1,4 +1,4 @@
-"""How fast a server is called: a token bucket that every request of a client passes; used by `nc.transport`."""
+"""How fast a server is called: a token bucket that every request passes; used by `nc.transport`."""
 
 from __future__ import annotations
 

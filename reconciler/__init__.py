@@ -1,0 +1,1 @@
+"""The composition root: configuration, journal, fleet, passes, guards, command line."""

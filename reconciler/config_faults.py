@@ -21,7 +21,7 @@ _MAX_SHOWN: Final = 60
 _SECRET_KEY: Final = re.compile(r"password|passwd|secret|token|key|url", re.IGNORECASE)
 
 
-class ConfigInvalid(Exception):  # noqa: N818 - errors name the situation
+class ConfigInvalid(Exception):
     """The configuration cannot be used.
 
     Attributes:

@@ -269,7 +269,12 @@ def is_quota_as_sold(sold: SoldQuota, observed: ObservedQuota) -> bool:
     """
     if observed is UNKNOWN_QUOTA:
         return True
-    return observed == (UNLIMITED if sold is UNLIMITED else _storable(sold))
+    return observed == round_up_quota(sold)
+
+
+def round_up_quota(sold: SoldQuota) -> SoldQuota:
+    """What a server is to hold for a sold quota: never less (see `states.quota`)."""
+    return sold if sold is UNLIMITED else _storable(sold)
 
 
 def describe_quota(quota: ObservedQuota | None) -> str:
@@ -285,7 +290,7 @@ def _quota_differences(
     mode = circumstances.policy.quota
     if desired.quota is None or mode is Mode.IGNORE or is_quota_as_sold(desired.quota, observed.quota):
         return []
-    wanted = desired.quota if desired.quota is UNLIMITED else _storable(desired.quota)
+    wanted = round_up_quota(desired.quota)
     words = describe_quota(wanted), describe_quota(observed.quota)
     if words[0] == words[1] and observed.quota is not DEFAULT:
         words = f"{wanted} B", f"{observed.quota} B"

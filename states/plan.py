@@ -15,6 +15,7 @@ from states.classify import (
     is_group_missing,
     is_ours,
     is_quota_as_sold,
+    round_up_quota,
 )
 from states.model import (
     DesiredService,
@@ -59,7 +60,8 @@ class Step:
     Attributes:
         kind: what is done.
         userid: the account.
-        quota: for CREATE and SET_QUOTA.
+        quota: for CREATE and SET_QUOTA, what the account is to hold: the sold quota, rounded up to
+            what a server can store.
         email: for CREATE and SET_EMAIL; None when there is none to set.
         groups: for CREATE the groups to start with; for the group steps the one group.
         is_decrease: SET_QUOTA below what the account has now.
@@ -155,7 +157,7 @@ def _create_steps(desired: DesiredService, memory: Memory, circumstances: Circum
         Step(
             StepKind.CREATE,
             desired.username,
-            quota=desired.quota,
+            quota=round_up_quota(desired.quota),
             email=desired.email if policy.email is Mode.ENFORCE else None,
             groups=groups,
             is_recreation=has_existed(desired, memory),
@@ -180,7 +182,9 @@ def _field_steps(
     steps = _enablement_steps(observed, circumstances, is_wanted=desired.wish is Wish.ENABLED)
     if "quota" in differing and desired.quota is not None:
         is_decrease = _is_decrease(desired.quota, observed)
-        steps.append(Step(StepKind.SET_QUOTA, userid, quota=desired.quota, is_decrease=is_decrease))
+        steps.append(
+            Step(StepKind.SET_QUOTA, userid, quota=round_up_quota(desired.quota), is_decrease=is_decrease)
+        )
     if "group" in differing:
         missing, surplus = compare_groups(desired, observed, circumstances)
         if missing is not None:

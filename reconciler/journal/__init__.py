@@ -24,7 +24,7 @@ from reconciler.journal.intents import Begun, Intents, Outcome
 from reconciler.journal.keys import make_scratch_key, read_or_create_key
 from reconciler.journal.leases import Lease, Leases
 from reconciler.journal.servers import ServerRecord, Servers
-from reconciler.journal.services import ServiceRecord, Services, make_key
+from reconciler.journal.services import ServiceRecord, Services, Sighting, make_key
 from reconciler.journal.store import Store, is_there
 from reconciler.journal.tables import intent
 
@@ -42,6 +42,7 @@ __all__ = [
     "Outcome",
     "ServerRecord",
     "ServiceRecord",
+    "Sighting",
     "make_key",
     "open_journal",
 ]
@@ -66,6 +67,7 @@ class Journal:
         self.leases: Final = Leases(store)
         self.history: Final = History(store)
         self.servers: Final = Servers(store)
+        self.mark: Final = key.mark
 
     def close(self) -> None:
         """Give up all connections."""

@@ -5,6 +5,7 @@ A Fernet key in a file of its own, made at the first start, readable by its owne
 
 from __future__ import annotations
 
+import hmac
 import os
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ class JournalKey:
             JournalKeyUnusable: it is no such key.
         """
         self._name: Final = name
+        self._mark_key: Final = key.strip()
         try:
             self._fernet: Final = Fernet(key.strip())
         except ValueError as error:
@@ -35,6 +37,10 @@ class JournalKey:
 
     def __repr__(self) -> str:
         return f"JournalKey({self._name!r})"
+
+    def mark(self, *secrets: str) -> str:
+        """A mark of some values: equal for equal ones, and useless to guess them without the key."""
+        return hmac.new(self._mark_key, "\0".join(secrets).encode(), "sha256").hexdigest()
 
     def encrypt(self, password: str) -> str:
         """A password as the journal keeps it."""

@@ -26,7 +26,8 @@ class ServerRecord:
     breaker_since: datetime | None = None
     probe_at: datetime | None = None
     credentials_mark: str | None = None
-    desired_services: int | None = None
+    seen_services: int | None = None
+    good_services: int | None = None
     scanned_at: datetime | None = None
 
 
@@ -42,6 +43,12 @@ class Servers:
         with self._store.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
         return ServerRecord(server_id) if row is None else ServerRecord(**row)
+
+    def list_all(self) -> list[ServerRecord]:
+        """Every server's row, by id."""
+        with self._store.read() as connection:
+            rows = connection.execute(sa.select(server).order_by(server.c.server_id)).mappings().all()
+        return [ServerRecord(**row) for row in rows]
 
     def update(self, server_id: int, **values: Any) -> None:
         """Change columns of one server's row, which is made when it is missing."""

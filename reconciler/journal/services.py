@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -42,6 +42,25 @@ class ServiceRecord:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A stable state that a bulk scan saw.
+
+    Attributes:
+        item_id, version: the row that was judged, and its version.
+        state, reason: what it was judged to be.
+        adopted_userid: the account that billing names and that is ours from now on; None for none.
+        agreed_email: the e-mail that billing and account agree on, for an adopted account.
+    """
+
+    item_id: int
+    version: int
+    state: ServiceState
+    reason: str
+    adopted_userid: str | None = None
+    agreed_email: str | None = None
+
+
 class Services:
     """Reads and writes the services' rows."""
 
@@ -63,8 +82,19 @@ class Services:
 
     def list_all(self) -> list[ServiceRecord]:
         """Every service's row, by item id."""
+        return self._list(sa.true())
+
+    def list_in_states(self, states: Iterable[ServiceState]) -> list[ServiceRecord]:
+        """The rows of all services in some states, by item id."""
+        return self._list(service.c.state.in_([state.value for state in states]))
+
+    def list_blocked(self) -> list[ServiceRecord]:
+        """The rows of all services whose next step waits for a guard or a server."""
+        return self._list(service.c.blocked_by.is_not(None))
+
+    def _list(self, condition: sa.ColumnElement[bool]) -> list[ServiceRecord]:
         with self._store.read() as connection:
-            return [record for _, record in sorted(_load_chunk(connection, sa.true()).items())]
+            return [record for _, record in sorted(_load_chunk(connection, condition).items())]
 
     def list_remembered_ids(self) -> set[int]:
         """Services whose account is known to be ours."""
@@ -159,32 +189,34 @@ class Services:
 
     def record_states(
         self,
-        verdicts: Mapping[int, tuple[int, ServiceState, str, bool]],
+        sightings: Sequence[Sighting],
         now: datetime,
     ) -> None:
         """Record the stable states that a bulk scan saw, and the accounts it adopts.
 
-        Args:
-            verdicts: by item id: the version of the row that was judged, state, reason, whether the
-                account that billing names is adopted. A row changed meanwhile is left alone.
-            now: the time of the scan.
+        A row that was changed since it was judged is left alone.
         """
+        if not sightings:
+            return
         states = [
             {
-                "key_item": item,
-                "key_version": version,
-                "new_state": state.value,
-                "new_reason": reason,
+                "key_item": seen.item_id,
+                "key_version": seen.version,
+                "new_state": seen.state.value,
+                "new_reason": seen.reason,
             }
-            for item, (version, state, reason, _) in verdicts.items()
+            for seen in sightings
         ]
         adopted = [
-            {"key_item": item, "key_version": version + 1}
-            for item, (version, _, _, is_adopted) in verdicts.items()
-            if is_adopted
+            {
+                "key_item": seen.item_id,
+                "key_version": seen.version + 1,
+                "new_userid": seen.adopted_userid,
+                "new_email": seen.agreed_email,
+            }
+            for seen in sightings
+            if seen.adopted_userid is not None
         ]
-        if not states:
-            return
         is_judged = sa.and_(
             service.c.item_id == sa.bindparam("key_item"), service.c.version == sa.bindparam("key_version")
         )
@@ -212,7 +244,8 @@ class Services:
                     .values(
                         ownership=Ownership.ADOPTED.value,
                         account_server_id=service.c.desired_server_id,
-                        account_userid=service.c.desired_key,
+                        account_userid=sa.bindparam("new_userid"),
+                        applied_email=sa.bindparam("new_email"),
                         is_provisioned=True,
                     ),
                     adopted,

@@ -127,7 +127,9 @@ server: Final = sa.Table(
     sa.Column("probe_at", UtcTime),
     # Which address and credentials the breaker opened for: new ones are tried at once.
     sa.Column("credentials_mark", sa.String(64)),
-    sa.Column("desired_services", sa.BigInteger),
+    # How many services billing had here in the latest full read, and in the latest good one.
+    sa.Column("seen_services", sa.BigInteger),
+    sa.Column("good_services", sa.BigInteger),
     sa.Column("scanned_at", UtcTime),
 )
 

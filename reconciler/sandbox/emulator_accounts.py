@@ -117,9 +117,7 @@ class CloudProduct(ABC):
 
     operations_without_lock = frozenset({"create"})
 
-    def __init__(
-        self, state: CloudState, settings: CloudSettings, wait: Callable[[float], object]
-    ) -> None:
+    def __init__(self, state: CloudState, settings: CloudSettings, wait: Callable[[float], object]) -> None:
         self.state = state
         self.settings = settings
         self.wait = wait

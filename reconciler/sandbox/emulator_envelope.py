@@ -20,7 +20,7 @@ _XML_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _OWNCLOUD_V2: Final = {100: 200, 101: 400, 102: 400, 103: 400, 104: 403, 998: 404, 999: 500}
 
 
-class OcsFailure(Exception):  # noqa: N818 - an answer of the emulated server, not an error of ours
+class OcsFailure(Exception):
     """The server refuses: its code (version 1), its message and, if it insists, its HTTP status."""
 
     def __init__(self, code: int, message: str | None = None, *, status: int | None = None) -> None:
@@ -77,7 +77,8 @@ def render(reply: OcsReply, *, is_nextcloud: bool, api_version: int, is_json: bo
     has_totals = is_nextcloud and api_version == 1 if reply.has_totals is None else reply.has_totals
     if has_totals:
         meta |= {"totalitems": "", "itemsperpage": ""}
-    headers = _BASIC if status == 401 and not is_nextcloud else ()
+    is_challenge = status == 401 and not is_nextcloud and not has_totals
+    headers = _BASIC if is_challenge else ()
     if is_json:
         data = reply.data_json if reply.data_json is not None else _dump(reply.data)
         return Answer(

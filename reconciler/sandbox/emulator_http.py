@@ -6,7 +6,7 @@ function that answers requests, and stops it; faults are carried out here.
 
 from __future__ import annotations
 
-import http
+import http.client
 import socket
 import ssl
 import threading
@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
 from reconciler.sandbox.emulator_calls import Call, Fault
-from reconciler.sandbox.emulator_envelope import JSON_TYPE, Answer
+from reconciler.sandbox.emulator_envelope import Answer
 
 _LOGIN_PAGE = b"<!DOCTYPE html><html><head><title>Login</title></head><body>Please log in.</body></html>"
 _CHUNK = b'{"padding":"' + b"x" * 65_500 + b'"},\n'
@@ -26,10 +26,10 @@ _JOIN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What becomes of a request: an answer (None when nothing was carried out), and what goes wrong."""
+    """What becomes of a request: its answer, and what is to go wrong with it."""
 
     call: Call
-    answer: Answer | None
+    answer: Answer
     fault: Fault | None = None
 
 
@@ -39,7 +39,7 @@ class Site(Protocol):
     def serve(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes, address: str
     ) -> Outcome:
-        """Carry one request out."""
+        """Carry one request out; header names come in lower case."""
 
     def wait(self, seconds: float | None) -> bool:
         """Wait, at most until the emulator stops (None: until then); True when it stops."""
@@ -85,7 +85,7 @@ class CloudServer(ThreadingHTTPServer):
                 with self._connections_lock:
                     self._connections[threading.current_thread()] = connection
             self.finish_request(connection, client_address)
-        except (OSError, ValueError):
+        except OSError:
             pass  # the client went away, refused the certificate, or the emulator was stopped
         finally:
             with self._connections_lock:
@@ -116,19 +116,21 @@ class _Exchange(BaseHTTPRequestHandler):
         """Say nothing: tests read `CloudEmulator.calls`."""
 
     def _answer(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
+        stated = self.headers.get("Content-Length", "")
+        length = int(stated) if stated.isdecimal() else 0
         body = self.rfile.read(length) if length else b""
+        headers = {name.lower(): value for name, value in self.headers.items()}
         address = str(self.client_address[0])
-        outcome = self.server.site.serve(self.command, self.path, self.headers, body, address)
+        outcome = self.server.site.serve(self.command, self.path, headers, body, address)
         if outcome.fault is not None:
             self._break(outcome, outcome.fault)
-        elif outcome.answer is not None:
+        else:
             self._send(outcome.answer)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = _answer  # noqa: N815 - the base's names
 
     def _write_head(self, answer: Answer, length: int | None) -> bytes:
-        lines = [f"HTTP/1.1 {answer.status} {http.HTTPStatus(answer.status).phrase}"]
+        lines = [f"HTTP/1.1 {answer.status} {http.client.responses.get(answer.status, 'Unknown')}"]
         lines.append(f"Date: {self.date_time_string()}")
         lines.extend(f"{name}: {value}" for name, value in answer.headers)
         lines.append(f"Content-Type: {answer.content_type}")
@@ -153,9 +155,8 @@ class _Exchange(BaseHTTPRequestHandler):
             "not_http": self._babble,
             "drop": self._drop,
         }
-        answer = outcome.answer or Answer(200, JSON_TYPE, b'{"ocs":{"meta":{},"data":[]}}')
         breaker = breakers.get(fault.kind, self._replace)
-        outcome.call.status = breaker(answer, fault)
+        outcome.call.status = breaker(outcome.answer, fault)
 
     def _drop(self, _answer: Answer, _fault: Fault) -> None:
         self.close_connection = True

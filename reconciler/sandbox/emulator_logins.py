@@ -14,10 +14,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from reconciler.sandbox.emulator_state import CloudState, EmulatedAccount
 
+_MAX_SESSIONS: Final = 10_000
 Verdict = Literal["ok", "none", "refused", "locked_out"]
 
 
@@ -154,6 +155,8 @@ class LoginDesk:
             cookie = secrets.token_hex(16)
             now = self._clock()
             self._sessions[cookie] = _Session(account, password, is_app_password, now)
+            if len(self._sessions) > _MAX_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]
             return Login("ok", account, False, is_app_password, now, cookie)
 
     def _is_real_password(self, account: EmulatedAccount, password: str) -> bool:

@@ -48,7 +48,6 @@ class NextcloudAnswers(GroupAnswers):
             "delete": self.answer_delete,
             "user_groups": self.answer_user_groups,
             "subadmins": self.answer_subadmins,
-            "open_editor": self.answer_open_editor,
         }
 
     def describe_status(self) -> dict[str, object]:
@@ -66,10 +65,6 @@ class NextcloudAnswers(GroupAnswers):
         """No such route: its own code in each API version, and no paging fields."""
         code = 998 if question.request.api_version == 1 else 404
         return OcsReply(code, NO_ROUTE, has_totals=False)
-
-    def answer_open_editor(self, question: Question) -> OcsReply:
-        """A route of another app, here for its rate limit only; the limit comes before this."""
-        raise OcsFailure(400, "", status=400)
 
     def answer_capabilities(self, question: Question) -> OcsReply:
         """The version for everybody, more for users."""
@@ -108,7 +103,9 @@ class NextcloudAnswers(GroupAnswers):
         accounts = self.select_page(question, by_name=True, limit=question.request.number("limit"))
         if not accounts:
             return OcsReply(data={"users": []})
-        entries = b",".join(dump_json(entry.userid) + b":" + self._describe_entry(entry) for entry in accounts)
+        entries = b",".join(
+            dump_json(entry.userid) + b":" + self._describe_entry(entry) for entry in accounts
+        )
         return OcsReply(data_json=b'{"users":{' + entries + b"}}")
 
     def _describe_entry(self, account: EmulatedAccount) -> bytes:

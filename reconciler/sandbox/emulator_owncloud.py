@@ -61,7 +61,7 @@ class OwnCloudProduct(GroupAnswers):
             "productname": "ownCloud",
         }
 
-    def answer_unknown(self, question: Question) -> OcsReply:
+    def answer_unknown(self, question: Question) -> OcsReply:  # noqa: ARG002 - as the other product
         """No such route."""
         return OcsReply(999, NO_ROUTE)
 
@@ -85,9 +85,7 @@ class OwnCloudProduct(GroupAnswers):
     def answer_current_user(self, question: Question) -> OcsReply:
         """Whoever asks."""
         caller = question.caller
-        return OcsReply(
-            data={"id": caller.userid, "display-name": caller.shown_name, "email": caller.email}
-        )
+        return OcsReply(data={"id": caller.userid, "display-name": caller.shown_name, "email": caller.email})
 
     def answer_list(self, question: Question) -> OcsReply:
         """Ids of one page, by id; limit 0 means all, and one letter finds nobody."""

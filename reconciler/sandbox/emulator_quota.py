@@ -21,8 +21,11 @@ _WORD: Final = 1 << 64
 
 
 def _round_half_up(number: float, places: int) -> float:
-    """Round as the servers' language does: halves away from zero, on the decimal that is shown."""
-    if not math.isfinite(number):
+    """Round as the servers' language does: halves away from zero, on the decimal that is shown.
+
+    From 10**15 on it leaves a number alone (what is behind the point is beyond its precision).
+    """
+    if not math.isfinite(number) or abs(number) * 10**places >= 1e15:
         return number
     return float(Decimal(repr(number)).quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP))
 

@@ -40,6 +40,7 @@ class Request:
             (outside the product's paths) besides.
         target: the account's or group's id out of the path, None without one.
         api_version: 1 or 2; 0 outside of OCS.
+        headers: by lower-case name.
         parameters: the query's and the body's, the body's winning; values of names in ``[]`` are lists.
     """
 
@@ -102,7 +103,7 @@ def read_request(
     matched = _OCS.match(inner)
     if matched is None:
         return outside
-    parameters |= _read_body(method, headers.get("Content-Type", ""), body, is_nextcloud=is_nextcloud)
+    parameters |= _read_body(method, headers.get("content-type", ""), body, is_nextcloud=is_nextcloud)
     operation, owner = _find_operation(method, matched.group(2), is_nextcloud=is_nextcloud, major=major)
     if operation == "edit":
         key = parameters.get("key", "")

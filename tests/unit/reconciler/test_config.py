@@ -24,7 +24,7 @@ from reconciler.config import (
     parse_config,
     read_secret,
 )
-from reconciler.config_sections import Section, ServerSettings
+from reconciler.config_sections import BillmanagerSection, GuardsSection, Section, ServerSettings
 from states.policy import Mode, Policy
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
@@ -33,6 +33,9 @@ NEEDS_SYSTEMD = (
     "needs systemd's credentials, and $CREDENTIALS_DIRECTORY is not set; "
     "run under the unit with LoadCredential=, or name a file"
 )
+NO_SERVER = "is not a server's number; write [nextcloud.server.3] for processingmodule 3"
+NO_LISTEN = 'is not an address to listen on; write "HOST:PORT", such as "127.0.0.1:9645"'
+NO_LIST = 'must be a list with at least one source, such as ["addon:disk"]'
 NO_DURATION = 'is not a duration; write a number and a unit (ms, s, m, h, d), such as "30s" or "72h"'
 NO_SOURCE = "must hold addon:NAME, itemparam:NAME or pricelistparam:NAME only"
 PASSWORD_CURE = 'must not hold a password; put it into a file and name that as "database_password_file"'
@@ -49,7 +52,7 @@ def config_of(text: str, **options: Any) -> Config:
     return parse_config(tomllib.loads(text), folder=Path("/etc/x"), **options)
 
 
-# --- defaults and the example --------------------------------------------------------------------------------
+# --- defaults and the example ---------------------------------------------------------------------
 
 
 def test_a_minimal_file_has_all_the_defaults_of_the_design() -> None:
@@ -123,7 +126,7 @@ def test_every_setting_of_the_example_has_a_comment_above_its_group() -> None:
         previous = line
 
 
-# --- values that are accepted --------------------------------------------------------------------------------
+# --- values that are accepted ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -214,6 +217,14 @@ def test_listen_names_host_and_port(listen: str, host: str, port: int, is_loopba
     assert (http.host, http.port, http.is_loopback) == (host, port, is_loopback)
 
 
+def test_sections_can_be_made_in_python_too() -> None:
+    guards = GuardsSection(deletion_grace=timedelta(0))
+    billmanager = BillmanagerSection(database_url="sqlite:////srv/billing.db", db_conf=Path("/x/db.conf"))
+    config = Config(billmanager=billmanager, guards=guards)
+    assert config.guards.deletion_grace == timedelta(0)
+    assert config.billmanager.db_conf == Path("/x/db.conf")
+
+
 def test_path_comes_from_the_option_then_the_environment_then_etc() -> None:
     environ = {"RECONCILER_CONFIG": "/from/environment.toml"}
     assert find_path("/from/option.toml", environ) == Path("/from/option.toml")
@@ -229,27 +240,55 @@ def test_the_process_environment_is_asked_by_default(tmp_path: Path, monkeypatch
     assert load_config().billmanager.module == "pmnextcloud"
 
 
-# --- values that are refused ---------------------------------------------------------------------------------
+# --- values that are refused ----------------------------------------------------------------------
 
 BAD_VALUES = [
     # key and value, the line after "section.key"
-    ("billmanager", 'module = "pm nextcloud"', "module = \"pm nextcloud\": is not a module's name "
-     "(letters, digits, _ . - and at most 64 of them)"),
+    (
+        "billmanager",
+        'module = "pm nextcloud"',
+        'module = "pm nextcloud": is not a module\'s name (letters, digits, _ . - and at most 64 of them)',
+    ),
     ("billmanager", 'writer = "mgrctrl"', "writer = \"mgrctrl\": must be 'mgrctl', 'sql' or 'none'"),
     ("billmanager", "mgrctl = 5", "mgrctl = 5: must be a text"),
     ("billmanager", 'mgrctl = " "', 'mgrctl = " ": must not be empty'),
     ("billmanager", 'mgrctl = "a\\u0000b"', 'mgrctl = "a\\u0000b": must not hold control characters'),
-    ("billmanager", "quota_sources = []", 'quota_sources = []: must be a list with at least one source, '
-     'such as ["addon:disk"]'),
-    ("billmanager", 'quota_sources = "addon:disk"', 'quota_sources = "addon:disk": must be a list with at '
-     'least one source, such as ["addon:disk"]'),
-    ("billmanager", 'quota_sources = ["addon:disk", "disk"]',
-     f'quota_sources = ["addon:disk", "disk"]: {NO_SOURCE}'),
+    (
+        "billmanager",
+        "quota_sources = []",
+        f"quota_sources = []: {NO_LIST}",
+    ),
+    (
+        "billmanager",
+        'quota_sources = "addon:disk"',
+        f'quota_sources = "addon:disk": {NO_LIST}',
+    ),
+    (
+        "billmanager",
+        'quota_sources = ["addon:disk", "disk"]',
+        f'quota_sources = ["addon:disk", "disk"]: {NO_SOURCE}',
+    ),
     ("billmanager", "quota_sources = [1]", f"quota_sources: {NO_SOURCE}"),
-    ("billmanager", 'quota_sources = ["addon:a", "addon:a"]',
-     'quota_sources = ["addon:a", "addon:a"]: names a source twice'),
-    ("billmanager", 'database_password_file = "credential:../shadow"', "database_password_file: names no systemd "
-     'credential; write "credential:NAME" as in LoadCredential=NAME:…'),
+    (
+        "billmanager",
+        'quota_sources = ["addon:a", "addon:a"]',
+        'quota_sources = ["addon:a", "addon:a"]: names a source twice',
+    ),
+    (
+        "billmanager",
+        'database_password_file = "credential:../shadow"',
+        (
+            "database_password_file: names no systemd "
+            'credential; write "credential:NAME" as in LoadCredential=NAME:…'
+        ),
+    ),
+    ("reconciler", "journal_key_file = 12345", "journal_key_file: must be a text"),
+    ("http", "token_file = 12345", "token_file: must be a text"),
+    (
+        "http",
+        'token_file = "credential:a/b"',
+        'token_file: names no systemd credential; write "credential:NAME" as in LoadCredential=NAME:…',
+    ),
     ("billmanager", 'database_password_file = "credential:db"', f"database_password_file: {NEEDS_SYSTEMD}"),
     ("billmanager", 'database_password_file = ""', "database_password_file: must not be empty"),
     ("reconciler", 'mode = "dry-run"', "mode = \"dry-run\": must be 'enforce' or 'observe'"),
@@ -259,8 +298,11 @@ BAD_VALUES = [
     ("reconciler", 'workers = "16"', 'workers = "16": must be a whole number'),
     ("reconciler", "workers = true", "workers = true: must be a whole number"),
     ("reconciler", f"workers = 0x{'f' * 5000}", "workers = (a huge number): must be at most 256"),
-    ("reconciler", "poll_interval = 5", 'poll_interval = 5: must be a text with a unit, such as "30s", "10m", '
-     '"72h" or "2d"'),
+    (
+        "reconciler",
+        "poll_interval = 5",
+        'poll_interval = 5: must be a text with a unit, such as "30s", "10m", "72h" or "2d"',
+    ),
     ("reconciler", 'poll_interval = "5"', f'poll_interval = "5": {NO_DURATION}'),
     ("reconciler", 'poll_interval = "-5s"', f'poll_interval = "-5s": {NO_DURATION}'),
     ("reconciler", 'poll_interval = ""', f'poll_interval = "": {NO_DURATION}'),
@@ -273,8 +315,11 @@ BAD_VALUES = [
     ("guards", 'max_disables_percent = "5%"', 'max_disables_percent = "5%": must be a number'),
     ("guards", "min_deletions = 1.5", "min_deletions = 1.5: must be a whole number"),
     ("guards", "hot_loop_mutations = 0", "hot_loop_mutations = 0: must be at least 1"),
-    ("guards", "max_deletion_percent = 1", "max_deletion_percent: unknown key; did you mean "
-     "max_deletions_percent?"),
+    (
+        "guards",
+        "max_deletion_percent = 1",
+        "max_deletion_percent: unknown key; did you mean max_deletions_percent?",
+    ),
     ("guards", "workers = 3", "workers: unknown key; it belongs below [reconciler]"),
     ("policy", 'quota = "off"', "quota = \"off\": must be 'enforce', 'report' or 'ignore'"),
     ("policy", 'create_missing_groups = "yes"', 'create_missing_groups = "yes": must be true or false'),
@@ -282,23 +327,43 @@ BAD_VALUES = [
     ("nextcloud", "requests_per_second = 0", "requests_per_second = 0: must be more than 0"),
     ("nextcloud", "verify_tls = 1", "verify_tls = 1: must be true or false"),
     ("nextcloud", "server = 3", "server = 3: must be a table: write its keys below [nextcloud.server]"),
-    ("nextcloud", "server.3 = [1, 2]", "server.3: must be a table: write its keys below [nextcloud.server.3]"),
-    ("nextcloud", "server.cloud = {}", 'server.cloud = "cloud": is not a server\'s number; '
-     "write [nextcloud.server.3] for processingmodule 3"),
-    ("nextcloud", "server.03 = {}", 'server.03 = "03": is not a server\'s number; '
-     "write [nextcloud.server.3] for processingmodule 3"),
+    (
+        "nextcloud",
+        "server.3 = [1, 2]",
+        "server.3: must be a table: write its keys below [nextcloud.server.3]",
+    ),
+    (
+        "nextcloud",
+        "server.cloud = {}",
+        f'server.cloud = "cloud": {NO_SERVER}',
+    ),
+    (
+        "nextcloud",
+        "server.03 = {}",
+        f'server.03 = "03": {NO_SERVER}',
+    ),
     ("nextcloud", 'server.3.time_out = "3s"', "server.3.time_out: unknown key; did you mean timeout?"),
     ("nextcloud", "server.3.server.4 = {}", "server.3.server: unknown key; it belongs below [nextcloud]"),
-    ("http", 'listen = "9645"', 'listen = "9645": is not an address to listen on; write "HOST:PORT", '
-     'such as "127.0.0.1:9645"'),
+    (
+        "http",
+        'listen = "9645"',
+        f'listen = "9645": {NO_LISTEN}',
+    ),
     ("http", 'listen = "127.0.0.1:70000"', 'listen = "127.0.0.1:70000": must have a port from 1 to 65535'),
     ("http", 'listen = "[1.2.3]:80"', 'listen = "[1.2.3]:80": holds no IPv6 address between the brackets'),
-    ("http", 'listen = "0.0.0.0:9645"', "token_file: needed, because http.listen is reachable from other machines"),
+    (
+        "http",
+        'listen = "0.0.0.0:9645"',
+        "token_file: needed, because http.listen is reachable from other machines",
+    ),
     ("logging", 'format = "xml"', "format = \"xml\": must be 'text' or 'json'"),
     ("logging", 'level = "INFO"', "level = \"INFO\": must be 'debug', 'info', 'warning' or 'error'"),
-    ("logging", f'level = "{"x" * 100}"', f"level = \"{'x' * 59}\\u2026\": must be 'debug', 'info', 'warning' "
-     "or 'error'"),
-]  # fmt: skip
+    (
+        "logging",
+        f'level = "{"x" * 100}"',
+        f"level = \"{'x' * 59}\\u2026\": must be 'debug', 'info', 'warning' or 'error'",
+    ),
+]
 
 
 @pytest.mark.parametrize(("section", "line", "message"), BAD_VALUES)
@@ -334,8 +399,10 @@ def test_a_bad_database_url_is_refused_and_never_repeated(url: str, message: str
 
 def test_a_password_in_the_journal_url_names_its_own_cure() -> None:
     assert errors_of(MINIMAL + '[reconciler]\njournal_url = "postgresql+psycopg://u:hunter2@h/d"\n') == [
-        "reconciler.journal_url: must not hold a password; "
-        'put it into a file and name that as "journal_password_file"'
+        (
+            "reconciler.journal_url: must not hold a password; "
+            'put it into a file and name that as "journal_password_file"'
+        )
     ]
 
 
@@ -370,7 +437,7 @@ def test_a_key_of_odd_characters_stays_on_its_line() -> None:
     assert errors_of(MINIMAL + "[" + "k" * 1_000_000 + "]\n") == [f'"{"k" * 59}\\u2026": unknown key']
 
 
-# --- the file itself -----------------------------------------------------------------------------------------
+# --- the file itself ------------------------------------------------------------------------------
 
 
 def file_errors(path: Path) -> list[str]:
@@ -419,7 +486,7 @@ def test_brackets_without_end_are_no_crash(tmp_path: Path) -> None:
     assert line.startswith(f"{path}: not valid TOML: ")
 
 
-# --- whatever else -------------------------------------------------------------------------------------------
+# --- whatever else --------------------------------------------------------------------------------
 
 KNOWN_KEYS = sorted(
     {key for name in Config.model_fields for key in type(getattr(Config(), name)).model_fields}
@@ -436,7 +503,7 @@ SCALARS = (
     | st.datetimes()
     | st.dates()
     | st.times()
-    | st.sampled_from(["5s", "enforce", "sqlite:///x", "credential:x", "127.0.0.1:1", "[::1]:1", 10**5000])
+    | st.sampled_from(["5s", "enforce", "sqlite:///x", "credential:x", "127.0.0.1:1", "[::1]:1"])
 )
 VALUES = st.recursive(
     SCALARS,
@@ -452,12 +519,14 @@ def test_any_table_is_a_configuration_or_a_list_of_single_lines(data: dict[str, 
     try:
         config = parse_config(data, folder=Path("/etc/x"))
     except ConfigInvalid as error:
-        assert error.errors
-        for line in error.errors:
-            assert len(line.splitlines()) == 1
-            assert len(line) < 1000
+        errors = error.errors
     else:
         assert isinstance(config.for_server(3), ServerSettings)
+        return
+    assert errors
+    for line in errors:
+        assert len(line.splitlines()) == 1
+        assert len(line) < 1000
 
 
 @given(st.text(alphabet="dhms0123456789. -", max_size=12))
@@ -465,13 +534,14 @@ def test_any_text_is_a_duration_or_refused(text: str) -> None:
     try:
         config = config_of(MINIMAL + f'[guards]\ndeletion_grace = "{text}"\n')
     except ConfigInvalid as error:
-        (line,) = error.errors
-        assert line.startswith("guards.deletion_grace = ")
+        errors = error.errors
     else:
         assert timedelta(0) <= config.guards.deletion_grace <= timedelta(days=3650)
+        return
+    assert [line.partition(" = ")[0] for line in errors] == ["guards.deletion_grace"]
 
 
-# --- secrets and other files ---------------------------------------------------------------------------------
+# --- secrets and other files ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -547,8 +617,10 @@ def test_every_missing_file_is_listed_with_its_key(tmp_path: Path) -> None:
         f"billmanager.private_key_file: {folder}/rsa.pem: {missing}",
         f"reconciler.journal_password_file: {folder}/journal-password: {missing}",
         f"http.token_file: {folder}/token: {missing}",
-        f"billmanager.mgrctl: {folder}/mgrctl is not there or cannot be run; "
-        'give its path, or writer = "sql"',
+        (
+            f"billmanager.mgrctl: {folder}/mgrctl is not there or cannot be run; "
+            'give its path, or writer = "sql"'
+        ),
         f"nextcloud.ca_file: {folder}/ca.pem is not there or cannot be read",
         f"nextcloud.server.3.ca_file: {folder}/own-ca.pem is not there or cannot be read",
     ]
@@ -560,9 +632,14 @@ def test_a_secret_that_is_open_to_everybody_is_refused(tmp_path: Path, mode: int
     (folder / "token").chmod(mode)
     (folder / "journal.key").chmod(mode)
     assert check_files(load_config(folder / "config.toml")) == [
-        f"http.token_file: {folder}/token is open to everybody (mode {mode:04o}); run: chmod o-rwx {folder}/token",
-        f"reconciler.journal_key_file: {folder}/journal.key is open to everybody (mode {mode:04o}); "
-        f"run: chmod o-rwx {folder}/journal.key",
+        (
+            f"http.token_file: {folder}/token is open to everybody (mode {mode:04o}); "
+            f"run: chmod o-rwx {folder}/token"
+        ),
+        (
+            f"reconciler.journal_key_file: {folder}/journal.key is open to everybody (mode {mode:04o}); "
+            f"run: chmod o-rwx {folder}/journal.key"
+        ),
     ]
 
 

@@ -82,7 +82,8 @@ def upgrade() -> None:
         sa.Column("breaker_since", sa.Double(), nullable=True),
         sa.Column("probe_at", sa.Double(), nullable=True),
         sa.Column("credentials_mark", sa.String(length=64), nullable=True),
-        sa.Column("desired_services", sa.BigInteger(), nullable=True),
+        sa.Column("seen_services", sa.BigInteger(), nullable=True),
+        sa.Column("good_services", sa.BigInteger(), nullable=True),
         sa.Column("scanned_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("server_id"),
     )

@@ -1,0 +1,104 @@
+"""Puts the parts together from a configuration. Called by the command line; tests call it too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from bm_db import (
+    Billing,
+    BillingWriter,
+    MgrctlWriter,
+    ReadOnlyWriter,
+    SqlWriter,
+    open_billing,
+    read_db_conf,
+)
+from reconciler.clock import Clock, system_clock
+from reconciler.config import Config, ConfigInvalid, read_secret
+from reconciler.fleet import Fleet
+from reconciler.journal import Journal, open_journal
+from reconciler.passes import Reconciler
+
+
+class Application:
+    """Everything one run needs, opened in the order in which it depends on each other."""
+
+    def __init__(self, config: Config, *, is_dry_run: bool = False, clock: Clock = system_clock) -> None:
+        """Open billing database and journal; no server is called yet.
+
+        Args:
+            config: a checked configuration.
+            is_dry_run: nothing will be changed: a journal that is missing is not made.
+            clock: gives the time.
+
+        Raises:
+            ConfigInvalid: a file it names cannot be read.
+            BillingError, JournalError: what they concern cannot be used.
+        """
+        self.config: Final = config
+        self.clock: Final = clock
+        self.billing: Final = _open_billing(config)
+        self.writer: Final = _open_writer(config, self.billing)
+        self.journal: Final = _open_journal(config, is_dry_run=is_dry_run)
+        self.fleet: Final = Fleet(self.billing, self.journal, config, clock)
+        self.reconciler: Final = Reconciler(
+            self.billing, self.writer, self.journal, self.fleet, config, clock
+        )
+
+    def __enter__(self) -> Application:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up sessions and connections."""
+        self.fleet.close()
+        self.journal.close()
+        self.billing.close()
+
+
+def _open_billing(config: Config) -> Billing:
+    section = config.billmanager
+    key = None if section.private_key_file is None else _read_bytes(section.private_key_file)
+    password: str | None
+    if section.db_conf is not None:
+        conf = read_db_conf(section.db_conf)
+        url, password = conf.database_url, conf.password
+    else:
+        file = section.database_password_file
+        url, password = section.database_url or "", None if file is None else read_secret(file)
+    return open_billing(
+        url,
+        password=password,
+        private_key_pem=key,
+        module=section.module,
+        quota_sources=section.quota_sources,
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigInvalid(
+            [f"billmanager.private_key_file: {path} cannot be read: {error.strerror}"]
+        ) from error
+
+
+def _open_writer(config: Config, billing: Billing) -> BillingWriter:
+    if config.billmanager.writer == "mgrctl":
+        return MgrctlWriter(config.billmanager.mgrctl)
+    return SqlWriter(billing) if config.billmanager.writer == "sql" else ReadOnlyWriter()
+
+
+def _open_journal(config: Config, *, is_dry_run: bool) -> Journal:
+    section = config.reconciler
+    url = section.journal_url
+    if section.journal_password_file is not None:
+        password = read_secret(section.journal_password_file)
+        url = sa.make_url(url).set(password=password).render_as_string(hide_password=False)
+    return open_journal(url, section.journal_key_file, is_dry_run=is_dry_run)

@@ -1,0 +1,98 @@
+"""How a service's memory changes by what billing says and by what was done; pure, besides the words.
+
+Used by the pass and by the bulk scan, so that both judge a service by the same memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from reconciler.journal import ServiceRecord
+from states import DesiredService, Memory, ObservedAccount, Ownership, Step, StepKind, Wish
+
+
+def recall(desired: DesiredService | None, record: ServiceRecord, now: datetime) -> Memory:
+    """The journal's memory, in the light of what billing says now.
+
+    The first read that wants the account gone starts its grace, one that wants it back ends it; a
+    quarantine is lifted once billing wants something else than what led to it.
+    """
+    memory = record.memory
+    if desired is None:
+        return memory
+    if desired.wish is Wish.ABSENT:
+        memory = dataclasses.replace(memory, retired_since=memory.retired_since or now)
+    elif desired.wish is not Wish.AS_IS:
+        memory = dataclasses.replace(memory, retired_since=None)
+    if memory.quarantine_reason is not None and record.quarantine_mark != make_mark(desired):
+        memory = dataclasses.replace(memory, quarantine_reason=None)
+    return memory
+
+
+def make_mark(desired: DesiredService | None) -> str | None:
+    """A mark of what billing wants (no secret goes into it): another mark is another wish."""
+    if desired is None:
+        return None
+    wanted = (
+        desired.wish.value,
+        desired.server_id,
+        desired.username,
+        desired.quota,
+        desired.group,
+        desired.email,
+    )
+    return hashlib.sha256(repr(wanted).encode()).hexdigest()
+
+
+def forget_account(memory: Memory) -> Memory:
+    """The memory of a service whose account is known to be gone from where it was."""
+    return dataclasses.replace(
+        memory,
+        ownership=Ownership.NONE,
+        server_id=None,
+        userid=None,
+        is_provisioned=False,
+        applied_email=None,
+    )
+
+
+def remember_effect(memory: Memory, step: Step, server_id: int) -> Memory:
+    """The memory after a step that the server says is done."""
+    if step.kind is StepKind.CREATE:
+        return dataclasses.replace(
+            memory,
+            ownership=Ownership.CREATED,
+            server_id=server_id,
+            userid=step.userid,
+            has_open_create=False,
+        )
+    if step.kind is StepKind.SET_EMAIL:
+        return dataclasses.replace(memory, applied_email=step.email)
+    return memory
+
+
+def get_agreed_email(desired: DesiredService | None, observed: ObservedAccount | None) -> str | None:
+    """The e-mail that billing and account agree on; None when they do not."""
+    if desired is None or observed is None or not desired.email or not observed.email:
+        return None
+    return desired.email if desired.email.lower() == observed.email.lower() else None
+
+
+def to_values(memory: Memory) -> dict[str, Any]:
+    """The columns of the journal's ``service`` table that hold a memory."""
+    values: dict[str, Any] = {
+        "state": memory.state.value,
+        "ownership": memory.ownership.value,
+        "account_server_id": memory.server_id,
+        "account_userid": memory.userid,
+        "is_provisioned": memory.is_provisioned,
+        "applied_email": memory.applied_email,
+        "quarantine_reason": memory.quarantine_reason,
+        "retired_since": memory.retired_since,
+    }
+    if memory.quarantine_reason is None:
+        values["quarantine_mark"] = None
+    return values

@@ -1,0 +1,312 @@
+"""Compares everything that was sold with everything that exists, in bulk. Yields suspicion only.
+
+Called by the full cycle and by ``plan``. A scan never changes an account: what looks different is
+handed on, and the pass looks again before it does anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from reconciler.application import Application
+from reconciler.fleet import CloudServer
+from reconciler.guards import ReadVerdict
+from reconciler.journal import ServiceRecord, Sighting, make_key
+from reconciler.remembering import get_agreed_email, recall, to_values
+from states import (
+    Circumstances,
+    DesiredService,
+    Memory,
+    ObservedAccount,
+    Ownership,
+    ServiceState,
+    Step,
+    StepKind,
+    Verdict,
+    Wish,
+    advance,
+    classify,
+    plan_steps,
+)
+
+_CHUNK: Final = 500
+_OUR_NAME: Final = re.compile(r"user_[0-9]+")
+
+_RECORDABLE: Final = frozenset({ServiceState.ACTIVE, ServiceState.SUSPENDED, ServiceState.ABSENT})
+"""States that a scan may record by itself: being told that nothing is to be done decides nothing."""
+
+
+class Priority(enum.IntEnum):
+    """In which order suspects are worked on."""
+
+    PROMPT = 0
+    """Somebody waits for it: provisioning, suspension, resumption, credentials."""
+    DRIFT = 1
+    DELETION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A service that a pass must look at.
+
+    Attributes:
+        item_id: the service.
+        priority: when.
+        verdict: what the scan makes of it; None when it was not compared.
+        steps: what would be done, as far as can be foreseen.
+        desired: what billing wants; None for a vanished service.
+        is_surely_seen: the account was in the listing (or was never made): a fresh look would not
+            surprise.
+    """
+
+    item_id: int
+    priority: Priority
+    verdict: Verdict | None = None
+    steps: tuple[Step, ...] = ()
+    desired: DesiredService | None = None
+    is_surely_seen: bool = True
+
+
+@dataclass(slots=True)
+class DesiredRead:
+    """A complete read of billing.
+
+    Attributes:
+        services: by server id, ordered by item id.
+        namesakes: by item id, another service that names the same account.
+        verdict: what the desired-read guard says of it.
+    """
+
+    services: dict[int, list[DesiredService]]
+    namesakes: dict[int, int]
+    verdict: ReadVerdict | None = None
+
+    def count(self) -> int:
+        """How many services there are."""
+        return sum(len(services) for services in self.services.values())
+
+
+@dataclass(slots=True)
+class ServerScan:
+    """What a scan of one server found.
+
+    Attributes:
+        accounts: how many accounts the server listed.
+        states: how many of its services are in which state, by the scan.
+        suspects: what a pass must look at.
+        orphans: accounts that look like ours and belong to no service.
+    """
+
+    accounts: int = 0
+    states: Counter[ServiceState] = field(default_factory=Counter)
+    suspects: list[Suspect] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+
+
+def read_desired(app: Application, *, is_dry_run: bool = False) -> DesiredRead:
+    """Read all services of all servers, completely.
+
+    Raises:
+        BillingError: not everything could be read: then nothing may be concluded from what was.
+        JournalError: it cannot be recorded.
+    """
+    services: dict[int, list[DesiredService]] = {}
+    names: dict[tuple[int, str], int] = {}
+    namesakes: dict[int, int] = {}
+    for desired in app.billing.list_services(with_passwords=False):
+        if desired.server_id is None:
+            continue
+        services.setdefault(desired.server_id, []).append(desired)
+        if desired.username and not (desired.wish is Wish.NONE and not desired.is_username_recorded):
+            place = desired.server_id, make_key(desired.username)
+            first = names.setdefault(place, desired.item_id)
+            if first != desired.item_id:
+                namesakes[desired.item_id], namesakes[first] = first, desired.item_id
+    read = DesiredRead(services, namesakes)
+    if not is_dry_run:
+        app.journal.services.note_desired(
+            (desired for group in services.values() for desired in group), app.clock()
+        )
+        read.verdict = app.reconciler.guards.record_read(
+            {server_id: len(group) for server_id, group in services.items()}
+        )
+    return read
+
+
+def find_vanished(app: Application, read: DesiredRead) -> list[Suspect]:
+    """Services whose account is ours and that billing no longer has on any server of ours."""
+    present = {desired.item_id for group in read.services.values() for desired in group}
+    gone = sorted(app.journal.services.list_remembered_ids() - present)
+    records = app.journal.services.load(gone)
+    return [
+        Suspect(item_id, Priority.DRIFT)
+        for item_id in gone
+        if records[item_id].memory.state is not ServiceState.ORPHANED
+    ]
+
+
+def scan_server(
+    app: Application, server: CloudServer, read: DesiredRead, *, is_dry_run: bool = False
+) -> ServerScan:
+    """Compare one server's services with its accounts.
+
+    Raises:
+        ServerStopped, CloudError: the server could not be listed to the end.
+        BillingError, JournalError: as they say.
+    """
+    server.ensure_ready()
+    services = read.services.get(server.id, [])
+    circumstances = app.reconciler.get_circumstances(server)
+    wanted = {make_key(desired.username) for desired in services}
+    scan = ServerScan()
+    observed: dict[str, ObservedAccount] = {}
+    with server.calling():
+        listing = server.client.list_accounts(
+            groups=circumstances.managed_groups, only=lambda userid: make_key(userid) in wanted
+        )
+        for account in listing:
+            scan.accounts += 1
+            key = make_key(account.userid)
+            if key in wanted:
+                observed[key] = account
+            elif _OUR_NAME.fullmatch(key):
+                scan.orphans.append(account.userid)
+    undelivered = app.journal.intents.list_undelivered() if app.writer.can_write else set()
+    comparison = _Comparison(app, scan, observed, circumstances, undelivered, read.namesakes)
+    for chunk in _in_chunks(services):
+        sightings = comparison.compare(chunk)
+        if not is_dry_run:
+            app.journal.services.record_states(sightings, circumstances.now)
+    if not is_dry_run:
+        app.journal.servers.update(server.id, scanned_at=circumstances.now)
+    scan.suspects.sort(key=lambda suspect: (suspect.priority, suspect.item_id))
+    return scan
+
+
+@dataclass(slots=True)
+class _Comparison:
+    """The comparison of one server's services, chunk by chunk."""
+
+    app: Application
+    scan: ServerScan
+    observed: dict[str, ObservedAccount]
+    circumstances: Circumstances
+    undelivered: set[int]
+    namesakes: dict[int, int]
+
+    def compare(self, services: Sequence[DesiredService]) -> list[Sighting]:
+        """Judge some services; suspects go into the scan, stable states are returned."""
+        records = self.app.journal.services.load([desired.item_id for desired in services])
+        sightings = []
+        for desired in services:
+            record = records.get(desired.item_id) or make_first_record(desired, self.circumstances.now)
+            sighting = self._judge(desired, record)
+            if sighting is not None:
+                sightings.append(sighting)
+        return sightings
+
+    def _judge(self, desired: DesiredService, record: ServiceRecord) -> Sighting | None:
+        memory = recall(desired, record, self.circumstances.now)
+        account = self.observed.get(make_key(desired.username))
+        circumstances = self.circumstances
+        if desired.item_id in self.namesakes:
+            circumstances = _with_namesake(circumstances, self.namesakes[desired.item_id])
+        verdict = classify(desired, account, memory, circumstances)
+        steps = plan_steps(verdict, desired, account, memory, circumstances)
+        self.scan.states[verdict.state] += 1
+        is_adopted = [step.kind for step in steps] == [StepKind.ADOPT]
+        is_settled = (not steps or is_adopted) and not self._is_waiting_for_us(desired, record, memory)
+        is_known = (
+            verdict.state is record.memory.state
+            and memory == record.memory
+            and record.blocked_by is None
+            and not is_adopted
+        )
+        if is_settled and is_known:
+            return None
+        is_recordable = verdict.state in _RECORDABLE and _equals_but_state(memory, record.memory)
+        if is_settled and is_recordable and record.attempts == 0:
+            advance(record.memory.state, verdict.state)
+            return Sighting(
+                desired.item_id,
+                record.version,
+                verdict.state,
+                verdict.reason,
+                adopted_userid=account.userid if account and is_adopted else None,
+                agreed_email=get_agreed_email(desired, account),
+            )
+        self.scan.suspects.append(_make_suspect(desired, verdict, steps, account, memory))
+        return None
+
+    def _is_waiting_for_us(self, desired: DesiredService, record: ServiceRecord, memory: Memory) -> bool:
+        """Whether billing has yet to be told something, or a last try failed."""
+        if record.memory.state is ServiceState.BACKOFF or desired.item_id in self.undelivered:
+            return True
+        if not self.app.writer.can_write:
+            return False
+        is_operation = (
+            desired.status == 5 and desired.operation is not None and desired.wish is not Wish.AS_IS
+        )
+        lacks_name = not (desired.is_username_recorded and desired.is_url_recorded)
+        is_ours = memory.ownership is not Ownership.NONE or desired.is_username_recorded
+        return is_operation or (lacks_name and is_ours and desired.wish in {Wish.ENABLED, Wish.DISABLED})
+
+
+def make_first_record(desired: DesiredService, now: datetime) -> ServiceRecord:
+    """The row of a service that was never looked at."""
+    return ServiceRecord(
+        item_id=desired.item_id,
+        server_id=desired.server_id,
+        userid=desired.username,
+        wish=desired.wish.value,
+        memory=Memory(),
+        since=now,
+        reason="not yet looked at",
+        attempts=0,
+        next_attempt_at=None,
+        last_error=None,
+        blocked_by=None,
+        stable_at=None,
+        quarantine_mark=None,
+        version=0,
+    )
+
+
+def _make_suspect(
+    desired: DesiredService,
+    verdict: Verdict,
+    steps: Sequence[Step],
+    account: ObservedAccount | None,
+    memory: Memory,
+) -> Suspect:
+    if verdict.state is ServiceState.DELETING:
+        priority = Priority.DELETION
+    elif verdict.state is ServiceState.DRIFTED:
+        priority = Priority.DRIFT
+    else:
+        priority = Priority.PROMPT
+    is_surely_seen = (
+        account.is_conclusive if account else not (memory.is_provisioned or desired.is_username_recorded)
+    )
+    return Suspect(desired.item_id, priority, verdict, tuple(steps), desired, is_surely_seen)
+
+
+def _with_namesake(circumstances: Circumstances, namesake: int) -> Circumstances:
+    return dataclasses.replace(circumstances, namesake=namesake)
+
+
+def _equals_but_state(one: Memory, other: Memory) -> bool:
+    left, right = to_values(one), to_values(other)
+    return all(left[name] == right[name] for name in left if name != "state")
+
+
+def _in_chunks(services: Sequence[DesiredService]) -> Iterator[Sequence[DesiredService]]:
+    for start in range(0, len(services), _CHUNK):
+        yield services[start : start + _CHUNK]

@@ -40,6 +40,7 @@ class Cipher:
         if not isinstance(key, rsa.RSAPrivateKey):
             raise PrivateKeyUnusable(f"BILLmanager's private key is not an RSA key: {_CURE}")
         self._key = key
+        self._numbers = key.private_numbers()
         self._size_bytes = (key.key_size + 7) // 8
 
     def encrypt(self, text: str) -> str:
@@ -84,8 +85,8 @@ class Cipher:
         about by chance (fewer than one in 10^7 of such values); anything shorter is looked at here, outside
         of OpenSSL. Timing tells nobody anything: the values come from BILLmanager's own tables.
         """
-        numbers = self._key.private_numbers()
-        block = pow(int.from_bytes(ciphertext, "big"), numbers.d, numbers.public_numbers.n).to_bytes(
-            self._size_bytes, "big"
-        )
+        ciphered, key = int.from_bytes(ciphertext, "big"), self._numbers
+        modulo_q = pow(ciphered, key.dmq1, key.q)
+        quotient = (pow(ciphered, key.dmp1, key.p) - modulo_q) * key.iqmp % key.p
+        block = (modulo_q + quotient * key.q).to_bytes(self._size_bytes, "big")
         return block[:2] == b"\x00\x02" and block.find(b"\x00", 2) >= 2 + 8

@@ -26,7 +26,6 @@ A row that is merely wrong (no quota, unknown status) is none of these: it becom
 of its service, or a line in `BillingServer.faults`.
 """
 
-
 from __future__ import annotations
 
 from typing import ClassVar

@@ -52,9 +52,7 @@ class Schema:
             SchemaMismatch: something needed is missing; the message names it.
         """
         self._columns = columns
-        self._tables = {
-            name: table(name, *(column(each) for each in sorted(present))) for name, present in columns.items()
-        }
+        self._tables = {name: table(name, *map(column, sorted(present))) for name, present in columns.items()}
         self.has_addon_quota = bool(_ADDON_COLUMNS & columns.get("pricelist", frozenset()))
         for needed in (_NEEDED, _NEEDED_FOR_ADDONS if self.has_addon_quota else {}):
             for table_name, names in needed.items():

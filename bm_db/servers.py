@@ -82,7 +82,9 @@ def read_servers(
         connection, schema, schema.present("processingcryptedparam", "processingcryptparam"), ids
     )
     return [
-        _Reader(row.id, opened.get(row.id, {}), crypted.get(row.id, {}), cipher).build(row.name, row.active, is_switched=is_switched)
+        _Reader(row.id, opened.get(row.id, {}), crypted.get(row.id, {}), cipher).build(
+            row.name, is_active=is_on(row.active, default=not is_switched)
+        )
         for row in rows
     ]
 
@@ -105,14 +107,14 @@ class _Reader:
         self._cipher = cipher
         self._faults: list[str] = []
 
-    def build(self, name: object, active: object, *, is_switched: bool) -> BillingServer:
+    def build(self, name: object, *, is_active: bool) -> BillingServer:
         base_url, username = self._read_base_url(), self._read_credential(_USERNAME_NAMES, "user name")
         password = self._read_credential(_PASSWORD_NAMES, "password")
         verify_tls, timeout_seconds = self._read_verify_tls(), self._read_timeout()
         return BillingServer(
             id=self._id,
             name=make_one_line(read_filled_text(name) or f"server {self._id}", 100),
-            is_active=is_on(active, default=not is_switched),
+            is_active=is_active,
             base_url=base_url,
             username=username,
             password=password,

@@ -108,7 +108,13 @@ class Exchange:
                     "check the path in the server's URL in BILLmanager",
                     status=raw.status,
                 )
-            return load_json(raw.body, self._secrets(call))
+            try:
+                return load_json(raw.body, self._secrets(call))
+            except BadAnswer as error:
+                raise BadAnswer(
+                    f"{self.host}{call.path}: {error}; check the path in the server's URL in BILLmanager",
+                    status=raw.status,
+                ) from error
         finally:
             self._report(call, started, raw.status if raw else None, None, is_ambiguous=False)
 

@@ -39,6 +39,7 @@ _BAD_ADDRESS: Final = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     urllib3.exceptions.LocationValueError,
+    UnicodeError,  # a name that cannot be written as one
 )
 
 
@@ -100,12 +101,12 @@ def _name_opening(chain: list[BaseException], host: str) -> CloudError:
 
     if _is_timeout(chain):
         return ServerTimeout(f"{host} did not accept a connection in time")
+    if has(_BAD_ADDRESS):
+        return AddressRefused(f"{host} is not an address; correct the server's URL in BILLmanager")
     if has((socket.gaierror,)):
         return ServerUnreachable(
             f"the name of {host} cannot be resolved; check the server's URL in BILLmanager"
         )
-    if has(_BAD_ADDRESS):
-        return AddressRefused(f"{host} is not an address; correct the server's URL in BILLmanager")
     if has(_HANG_UPS) or not has(_TLS):
         return ServerUnreachable(f"no connection to {host} ({_reason(chain)})")
     return TlsFailure(

@@ -15,7 +15,7 @@ from typing import Any
 
 import requests.adapters
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import BaseSSLError, HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from nc.watchdog import Deadline
@@ -58,9 +58,8 @@ def _open_socket(conn: HTTPConnection, trace: WireTrace) -> socket.socket:
     host = conn.host.strip("[]")
     try:
         addresses = socket.getaddrinfo(host, conn.port, 0, socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        cause = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
-        raise NameResolutionError(host, conn, cause) from error
+    except socket.gaierror as error:
+        raise NameResolutionError(host, conn, error) from error
     problem: OSError = OSError("the name has no address")
     for family, kind, protocol, _, address in addresses:
         sock = socket.socket(family, kind, protocol)
@@ -131,6 +130,3 @@ class TracedAdapter(requests.adapters.HTTPAdapter):
         """Make the pools of the classes above."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
-
-
-__all__ = ["BaseSSLError", "TracedAdapter", "WireTrace", "tracing"]

@@ -8,6 +8,7 @@ time is over, which ends the blocked read or write at once. Used by `nc.sockets`
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -35,7 +36,7 @@ class Deadline:
         HTTP library lets go of it before the body is read, and a closed descriptor's number may
         be somebody else's by the time the deadline comes. All duplicates are one connection.
         """
-        duplicate = used.dup()
+        duplicate = socket.socket(fileno=os.dup(used.fileno()))  # a TLS socket has no dup() of its own
         with self._lock:
             previous, self._socket = self._socket, duplicate
             if self.is_expired:

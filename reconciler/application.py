@@ -18,7 +18,7 @@ from bm_db import (
 )
 from reconciler.clock import Clock, system_clock
 from reconciler.config import Config, ConfigInvalid, read_secret
-from reconciler.fleet import Fleet
+from reconciler.fleet import Fleet, OnCall
 from reconciler.journal import Journal, open_journal
 from reconciler.passes import Reconciler
 
@@ -26,13 +26,21 @@ from reconciler.passes import Reconciler
 class Application:
     """Everything one run needs, opened in the order in which it depends on each other."""
 
-    def __init__(self, config: Config, *, is_dry_run: bool = False, clock: Clock = system_clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        is_dry_run: bool = False,
+        clock: Clock = system_clock,
+        on_call: OnCall | None = None,
+    ) -> None:
         """Open billing database and journal; no server is called yet.
 
         Args:
             config: a checked configuration.
             is_dry_run: nothing will be changed: a journal that is missing is not made.
             clock: gives the time.
+            on_call: told of every request to a cloud server.
 
         Raises:
             ConfigInvalid: a file it names cannot be read.
@@ -43,7 +51,7 @@ class Application:
         self.billing: Final = _open_billing(config)
         self.writer: Final = _open_writer(config, self.billing)
         self.journal: Final = _open_journal(config, is_dry_run=is_dry_run)
-        self.fleet: Final = Fleet(self.billing, self.journal, config, clock)
+        self.fleet: Final = Fleet(self.billing, self.journal, config, clock, on_call)
         self.reconciler: Final = Reconciler(
             self.billing, self.writer, self.journal, self.fleet, config, clock
         )

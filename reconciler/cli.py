@@ -11,7 +11,6 @@ import getpass
 import sys
 from collections.abc import Callable
 from functools import wraps
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec
 
@@ -87,7 +86,7 @@ def command(
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "config_path", metavar="FILE", help="Configuration file.")
-@click.version_option(version("bill-nextcloud"), prog_name="reconciler")
+@click.version_option(package_name="bill-nextcloud", prog_name="reconciler")
 def main(config_path: str | None) -> None:
     """Keeps Nextcloud and ownCloud accounts as BILLmanager sold them."""
 

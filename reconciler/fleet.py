@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from bm_db import Billing, BillingServer
-from nc import CloudClient, ServerConnection, ServerIdentity
+from nc import ApiCall, CloudClient, ServerConnection, ServerIdentity
 from nc import errors as nc_errors
 from reconciler.clock import Clock
 from reconciler.config import Config, ServerSettings
 from reconciler.journal import Journal
+
+OnCall = Callable[[int, ApiCall], None]
+"""Told of every request: the server's id and the request."""
 
 _TRANSPORT_ERRORS: Final = (
     nc_errors.ServerUnreachable,
@@ -78,11 +82,14 @@ class CloudServer:
         journal: Journal,
         limits: BreakerLimits,
         clock: Clock,
+        on_call: OnCall | None = None,
     ) -> None:
         self.id: Final = row.id
         self.name: Final = row.name
         self.url: Final = row.base_url.rstrip("/")
-        self.client: Final = CloudClient(connection)
+        self.client: Final = CloudClient(
+            connection, on_call=None if on_call is None else partial(on_call, row.id)
+        )
         self.identity: ServerIdentity | None = None
         self.groups: frozenset[str] | None = None
         self._row: Final = row
@@ -275,11 +282,19 @@ def _get_pause(error: nc_errors.RateLimited) -> timedelta:
 class Fleet:
     """All servers, as billing names them. Safe for several threads."""
 
-    def __init__(self, billing: Billing, journal: Journal, config: Config, clock: Clock) -> None:
+    def __init__(
+        self,
+        billing: Billing,
+        journal: Journal,
+        config: Config,
+        clock: Clock,
+        on_call: OnCall | None = None,
+    ) -> None:
         self._billing: Final = billing
         self._journal: Final = journal
         self._config: Final = config
         self._clock: Final = clock
+        self._on_call: Final = on_call
         self._lock: Final = threading.Lock()
         self._servers: dict[int, tuple[BillingServer, CloudServer]] = {}
 
@@ -321,6 +336,7 @@ class Fleet:
                 guards.breaker_failures, guards.breaker_probe_interval, guards.credentials_probe_interval
             ),
             self._clock,
+            self._on_call,
         )
 
 

@@ -249,12 +249,17 @@ def _present(
         return Verdict(ServiceState.SUSPENDING, "to be disabled", tuple(differences), notes)
     if differences:
         fields = ", ".join(difference.field for difference in differences)
-        if memory.is_provisioned:
+        if _was_complete(memory):
             return Verdict(ServiceState.DRIFTED, f"differs in {fields}", tuple(differences), notes)
         return Verdict(ServiceState.PROVISIONING, f"incomplete: {fields}", tuple(differences), notes)
     if is_enabled_wanted:
         return Verdict(ServiceState.ACTIVE, "as sold", (), notes)
     return Verdict(ServiceState.SUSPENDED, "disabled, as billing wants it", (), notes)
+
+
+def _was_complete(memory: Memory) -> bool:
+    """Whether the account was once as sold; one that is yet to be adopted counts as such."""
+    return memory.is_provisioned or memory.ownership is Ownership.NONE
 
 
 def _enabled_difference(*, is_wanted: bool, circumstances: Circumstances) -> Difference:
@@ -265,11 +270,15 @@ def _enabled_difference(*, is_wanted: bool, circumstances: Circumstances) -> Dif
 def is_quota_as_sold(sold: SoldQuota, observed: ObservedQuota) -> bool:
     """Whether an observed quota is what a server holds after it was sent the sold one.
 
-    An unknown quota counts as equal: nothing may be repaired that was not seen to differ.
+    An unknown quota counts as equal: nothing may be repaired that was not seen to differ. So do two
+    numbers that a server stores as the same text: from 1 PB up its own arithmetic is off by a byte.
     """
-    if observed is UNKNOWN_QUOTA:
+    wanted = round_up_quota(sold)
+    if observed is UNKNOWN_QUOTA or observed == wanted:
         return True
-    return observed == round_up_quota(sold)
+    if not (isinstance(observed, int) and isinstance(wanted, int)):
+        return False
+    return format_quota(observed) == format_quota(wanted)
 
 
 def round_up_quota(sold: SoldQuota) -> SoldQuota:
@@ -349,7 +358,7 @@ def _email_differences(
     if wanted is None or mode is Mode.IGNORE or wanted.lower() == have.lower():
         return []
     is_what_we_set = (memory.applied_email or "").lower() == have.lower()
-    if memory.is_provisioned and not is_what_we_set:
+    if _was_complete(memory) and not is_what_we_set:
         return []
     return [Difference("email", wanted, have or "none", mode is Mode.ENFORCE)]
 

@@ -9,17 +9,14 @@ Source: exchanges recorded from Nextcloud 25.0.2 and ownCloud 10.7.0 (tests/reco
 from __future__ import annotations
 
 import re
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Final
 
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB", "PB")
 _TENTH: Final = Decimal("0.1")
 _QUOTA_TEXT: Final = re.compile(
-    r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)?.*?([kmgtp]?b?)\s*", re.IGNORECASE | re.DOTALL
+    r"\s*(?:([0-9]+(?:\.[0-9]*)?|\.[0-9]+).*?)?([kmgtp]?b?)\s*", re.IGNORECASE | re.DOTALL
 )
-
-MAX_QUOTA_BYTES: Final = 2**63 - 1
-"""More than a server's integers hold; such a number is a mistake in the tariff."""
 
 
 def _round(value: Decimal, step: Decimal) -> Decimal:
@@ -63,14 +60,17 @@ def parse_quota_text(text: str) -> int:
     unit is bytes ("1.5 GiB" is 2).
 
     Raises:
-        ValueError: the text holds neither a leading number nor a unit.
+        ValueError: the text holds neither a leading number nor only a unit, or a number that no size has.
     """
     match = _QUOTA_TEXT.fullmatch(text)
     number, unit = (match[1], match[2].upper()) if match else (None, "")
     if number is None and not unit:
         raise ValueError("no quota can be read from the text")
     index = 0 if unit in {"", "B"} else "BKMGTP".index(unit[0])
-    return _computer(Decimal(number or 0), index)
+    try:
+        return _computer(Decimal(number or 0), index)
+    except InvalidOperation as error:
+        raise ValueError("the text's number is no size") from error
 
 
 def to_canonical_bytes(sent_bytes: int) -> int:

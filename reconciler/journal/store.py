@@ -44,7 +44,13 @@ class Store:
         elif url.startswith("sqlite"):
             options = {"connect_args": {"timeout": _BUSY_SECONDS}, "pool_size": 32}
         else:
-            options = {"pool_pre_ping": True, "pool_size": 16, "max_overflow": 32}
+            # MariaDB's default locks the gaps between rows: workers that add rows would deadlock.
+            options = {
+                "pool_pre_ping": True,
+                "pool_size": 16,
+                "max_overflow": 32,
+                "isolation_level": "READ COMMITTED",
+            }
         self.engine: Final = sa.create_engine(url, **options)
         if self.engine.dialect.name == "sqlite":
             _prepare_sqlite(self.engine)

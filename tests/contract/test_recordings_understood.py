@@ -48,8 +48,14 @@ STATUS = {
     "owncloud": b'{"installed":true,"maintenance":false,"needsDbUpgrade":false,"version":"10.7.0.4",'
     b'"versionstring":"10.7.0","productname":"ownCloud"}',
 }
-ADMIN = {
-    "nextcloud": {"id": "admin", "enabled": True, "quota": {"quota": "none"}, "groups": ["admin"], "subadmin": []},
+ADMIN: dict[str, dict[str, Any]] = {
+    "nextcloud": {
+        "id": "admin",
+        "enabled": True,
+        "quota": {"quota": "none"},
+        "groups": ["admin"],
+        "subadmin": [],
+    },
     "owncloud": {"enabled": "true", "quota": {"definition": "default"}, "email": None},
 }
 MISSING = {
@@ -60,7 +66,7 @@ MISSING = {
 
 @dataclass(frozen=True)
 class Account:
-    """What must be read of an account; the fields that ownCloud's answer lacks come from two more requests."""
+    """What must be read of an account; the fields that ownCloud's answer lacks are asked separately."""
 
     quota: ObservedQuota
     is_enabled: bool = True
@@ -164,11 +170,19 @@ NEXTCLOUD = [
     Row("create (user )?with invalid quota", "create_account", QuotaRefused),
     Row("create user with invalid email", "create_account", (OutcomeUnknown, errors.ServerError)),
     Row("create with invalid email", "create_account", None),  # stored, in 27
-    Row("get user created with all fields", "get_account", Account(1610612736, True, 0, "probe.c@example.com", G)),
+    Row(
+        "get user created with all fields",
+        "get_account",
+        Account(1610612736, True, 0, "probe.c@example.com", G),
+    ),
     Row("get user after create with invalid quota", "get_account", Account(UNLIMITED, True, 0)),
     Row("the user left behind by it", "get_account", Account(UNLIMITED, True, 0)),
-    Row("get user after create with invalid email", "get_account", Account(UNLIMITED, True, 0, "not-an-email")),
-    Row(r"the user left behind by it \(email\)", "get_account", Account(1073741824, True, 0, "not an address")),
+    Row(
+        "get user after create with invalid email", "get_account", Account(UNLIMITED, True, 0, "not-an-email")
+    ),
+    Row(
+        r"the user left behind by it \(email\)", "get_account", Account(1073741824, True, 0, "not an address")
+    ),
     Row("get user that never logged in|get user in other case", "get_account", Account(UNLIMITED, True, 0)),
     Row("get user", "get_account", Account(1503238554, True, 0, "probe.a@example.com")),
     Row("the user created meanwhile", "get_account", Account(5368709120, True, 0, "d@example.com")),
@@ -235,7 +249,11 @@ OWNCLOUD = [
     Row("maintenance: status", "connect", Maintenance),
     Row("maintenance: list users", "list_accounts", Maintenance),
     Row("maintenance: get user", "get_account", Maintenance),
-    Row("after maintenance: get user", "get_account", Account(DEFAULT, True, 1047691, groups=frozenset({"admin"}))),
+    Row(
+        "after maintenance: get user",
+        "get_account",
+        Account(DEFAULT, True, 1047691, groups=frozenset({"admin"})),
+    ),
     Row("capabilities, anonymous", "envelope", Envelope(401, 997, [])),
     Row("capabilities", "envelope", Envelope(200, 200, DICT)),
     Row("no credentials|wrong password", "login", CredentialsRefused),
@@ -341,51 +359,52 @@ class Stage:
 
     def answer(self, seen: Seen) -> Reply:
         recorded, row = self.recorded, self.row
-        product = recorded.product
-        ok = 200 if product == "nextcloud" else 100
-        root = PRODUCTS[product][1]
-        special = {"connect": "/status.php", "login": f"{root}/user", "prove_password": f"{root}/user"}
-        path = special.get(row.method)
-        if row.method == "members":
-            path = f"{root}/groups/probe_g"
-        elif row.method == "get_account_groups":
-            path = f"{root}/users/probe_c/groups"
+        root = PRODUCTS[recorded.product][1]
+        path = {
+            "connect": "/status.php",
+            "login": f"{root}/user",
+            "prove_password": f"{root}/user",
+            "members": f"{root}/groups/probe_g",
+            "get_account_groups": f"{root}/users/probe_c/groups",
+        }.get(row.method)
         can_play = self.is_open or row.method in {"connect", "login"}
         if can_play and not self.played and path in {None, seen.path}:
             self.played.append(seen)
             return recorded.reply
         if seen.path == "/status.php":
-            return Reply(body=STATUS[product])
-        if seen.path == f"{root}/user":
-            return Reply(body=ocs(ok, {"id": "admin"}))
-        if seen.path == f"{root}/users":
-            return Reply(body=ocs(ok, {"users": ["probe_c"]}))
-        if seen.path == f"{root}/groups/admin":
-            is_admin = recorded.name == "group members"
-            return Reply(body=ocs(ok, {"users": ["PROBE_C"] if is_admin else ["admin"]}))
-        if seen.path.endswith("/groups"):
-            own = seen.path.endswith("/users/admin/groups")
-            return Reply(body=ocs(ok, {"groups": ["admin"] if own else []}))
-        if seen.path.endswith("/subadmins"):
+            return Reply(body=STATUS[recorded.product])
+        return self.answer_around(seen.path.removeprefix(root))
+
+    def answer_around(self, path: str) -> Reply:
+        """What the client asks before and after the recorded exchange."""
+        recorded, row = self.recorded, self.row
+        userid = path.rpartition("/")[2]
+        if path.endswith("/subadmins"):
             return Reply(body=ocs(102, [], "Unknown error occurred"))
-        if seen.path.endswith("/users/details"):
-            return Reply(body=ocs(ok, {"users": []}))
-        userid = seen.path.rpartition("/")[2]
-        if self.is_open and not row.is_there and row.method not in {"members", "get_account_groups"}:
-            return MISSING[product]
-        return Reply(body=ocs(ok, ADMIN[product] | {"id": userid}))
+        lists: dict[str, Any] = {
+            "/user": {"id": "admin"},
+            "/users": {"users": ["probe_c"]},
+            "/groups/admin": {"users": ["PROBE_C"] if recorded.name == "group members" else ["admin"]},
+            "/users/admin/groups": {"groups": ["admin"]},
+            "/users/details": {"users": []},
+        }
+        data = lists.get(path, {"groups": []} if path.endswith("/groups") else None)
+        if data is None:
+            if self.is_open and not row.is_there and row.method not in {"members", "get_account_groups"}:
+                return MISSING[recorded.product]
+            data = ADMIN[recorded.product] | {"id": userid}
+        return Reply(body=ocs(200 if recorded.product == "nextcloud" else 100, data))
 
 
 def call_client(client: CloudClient, recorded: Recorded, row: Row) -> Any:
     """Do what the row says with the account of the exchange."""
     userid = userid_of(recorded)
-    members = {"groups": ["probe_g"]}
     actions: dict[str, Callable[[], Any]] = {
         "get_account": lambda: client.get_account(userid),
         "list_groups": client.list_groups,
         "list_accounts": lambda: list(client.list_accounts()),
         "list_ids": lambda: list(client.list_accounts(only=lambda _: False)),
-        "members": lambda: list(client.list_accounts(**members)),
+        "members": lambda: list(client.list_accounts(groups=["probe_g"])),
         "get_account_groups": lambda: client.get_account("probe_c"),
         "create_account": lambda: client.create_account(
             userid, "S3cret-password", quota=5368709120, email="a@example.com", groups=["probe_g"]
@@ -416,7 +435,9 @@ def expect_account(recorded: Recorded, row: Row) -> Account | None:
     assert match
     quota_read = ACCOUNTS_BY_QUOTA[recorded.product][match[1]]
     if expected == "by quota, used":
-        return Account(quota_read, True, USED[recorded.product], None if recorded.product == "nextcloud" else "")
+        return Account(
+            quota_read, True, USED[recorded.product], None if recorded.product == "nextcloud" else ""
+        )
     return Account(quota_read, True, 0 if recorded.product == "nextcloud" else None)
 
 
@@ -509,7 +530,11 @@ def test_recorded_exchange_is_understood(recorded: Recorded) -> None:
     # Where the client makes the very call that was recorded, it makes it to the very same place.
     request, root = recorded.request, PRODUCTS[recorded.product][1]
     is_same = request["path"].startswith(root) and userid_of(recorded) in request["path"]
-    if is_same and request["method"] != "PATCH" and row.method not in {"prove_password", "get_account_groups"}:
+    if (
+        is_same
+        and request["method"] != "PATCH"
+        and row.method not in {"prove_password", "get_account_groups"}
+    ):
         assert (stage.played[0].method, stage.played[0].path) == (request["method"], request["path"])
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from states.model import UNLIMITED, FaultField
 from tests.integration.bm_db.conftest import BillingUnderTest
 
@@ -30,22 +28,20 @@ def get_quota_fault(live: BillingUnderTest, item_id: int) -> str:
     return fault.message
 
 
-@pytest.mark.parametrize(
-    ("limit", "measure", "quota_bytes"),
-    [
-        (5, "gib", 5368709120),
-        (1500, "mib", 1572864000),
-        (1, "tib", 1099511627776),
-        (7, "kib", 7168),
-        (123, "byte", 123),
-        (0, "gib", 0),
-        (None, "gib", 0),
-    ],
+INCLUDED = (
+    (5, "gib", 5368709120),
+    (1500, "mib", 1572864000),
+    (1, "tib", 1099511627776),
+    (7, "kib", 7168),
+    (123, "byte", 123),
+    (0, "gib", 0),
+    (None, "gib", 0),
 )
-def test_line_of_the_plan_is_sold_in_its_measure(
-    live: BillingUnderTest, limit: int | None, measure: str, quota_bytes: int
-) -> None:
-    assert live.read(sell_line(live, addonlimit=limit, measure=measure)).quota == quota_bytes
+
+
+def test_line_of_the_plan_is_sold_in_its_measure(live: BillingUnderTest) -> None:
+    for limit, measure, quota_bytes in INCLUDED:
+        assert live.read(sell_line(live, addonlimit=limit, measure=measure)).quota == quota_bytes
 
 
 def test_bought_units_are_added_to_what_the_plan_includes(live: BillingUnderTest) -> None:
@@ -80,11 +76,11 @@ def test_of_several_bought_limits_the_largest_counts(live: BillingUnderTest) -> 
     assert live.read(item_id).quota == 14 * GIB
 
 
-@pytest.mark.parametrize(("status", "gib"), [(1, 10), (2, 15), (3, 15), (4, 10), (5, 15), (None, 15)])
-def test_unpaid_and_deleted_addons_do_not_count(live: BillingUnderTest, status: int | None, gib: int) -> None:
-    item_id = live.sell(10)
-    live.sandbox.buy_addon(item_id, 5, status=status)
-    assert live.read(item_id).quota == gib * GIB
+def test_unpaid_and_deleted_addons_do_not_count(live: BillingUnderTest) -> None:
+    for status, gib in ((1, 10), (2, 15), (3, 15), (4, 10), (5, 15), (None, 15)):
+        item_id = live.sell(10)
+        live.sandbox.buy_addon(item_id, 5, status=status)
+        assert live.read(item_id).quota == gib * GIB, status
 
 
 def test_addon_of_another_service_does_not_count(live: BillingUnderTest) -> None:
@@ -113,11 +109,11 @@ def test_line_charged_by_usage_without_a_maximum_is_a_fault(live: BillingUnderTe
     assert "addonmax" in get_quota_fault(live, sell_line(live, billtype=3, addonlimit=1))
 
 
-@pytest.mark.parametrize(("period", "gib"), [(-100, 2), (1, 10), (None, 10)])
-def test_trial_is_capped(live: BillingUnderTest, period: int | None, gib: int) -> None:
+def test_trial_is_capped(live: BillingUnderTest) -> None:
     item_id = sell_line(live, addonlimit=10, addonmaxtrial=2)
-    live.sandbox.change("item", item_id, period=period)
-    assert live.read(item_id).quota == gib * GIB
+    for period, gib in ((-100, 2), (1, 10), (None, 10)):
+        live.sandbox.change("item", item_id, period=period)
+        assert live.read(item_id).quota == gib * GIB
 
 
 def test_bought_cap_of_a_trial_goes_before_the_lines(live: BillingUnderTest) -> None:
@@ -142,19 +138,19 @@ def test_trial_caps_an_unlimited_line_and_one_charged_by_usage(live: BillingUnde
     assert [live.read(each).quota for each in (unlimited, by_usage)] == [2 * GIB, 4 * GIB]
 
 
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {"active": "off"},
-        {"active": None},
-        {"billtype": 4},
-        {"billtype": 10},
-        {"addontype": 1},
-        {"addontype": 3},
-    ],
+LEFT_OUT: tuple[dict[str, Any], ...] = (
+    {"active": "off"},
+    {"active": None},
+    {"billtype": 4},
+    {"billtype": 10},
+    {"addontype": 1},
+    {"addontype": 3},
 )
-def test_line_that_is_no_storage_quota_is_left_out(live: BillingUnderTest, columns: dict[str, Any]) -> None:
-    assert "no quota found for tariff" in get_quota_fault(live, sell_line(live, addonlimit=10, **columns))
+
+
+def test_line_that_is_no_storage_quota_is_left_out(live: BillingUnderTest) -> None:
+    for columns in LEFT_OUT:
+        assert "no quota found for tariff" in get_quota_fault(live, sell_line(live, addonlimit=10, **columns))
 
 
 def test_line_of_a_compound_counts_only_when_bought(live: BillingUnderTest) -> None:
@@ -218,11 +214,12 @@ def test_explicit_minus_one_is_unlimited_also_among_other_lines(live: BillingUnd
     assert live.read(item_id).quota is UNLIMITED
 
 
-@pytest.mark.parametrize("bought", [{"intvalue": -1}, {"intvalue": -5}, {"addonlimit": -2}])
-def test_negative_number_is_a_fault(live: BillingUnderTest, bought: dict[str, int]) -> None:
-    item_id = live.sell(10)
-    live.sandbox.buy_addon(item_id, **bought)
-    assert "is negative" in get_quota_fault(live, item_id)
+def test_negative_number_is_a_fault(live: BillingUnderTest) -> None:
+    bought: tuple[dict[str, int], ...] = ({"intvalue": -1}, {"intvalue": -5}, {"addonlimit": -2})
+    for columns in bought:
+        item_id = live.sell(10)
+        live.sandbox.buy_addon(item_id, **columns)
+        assert "is negative" in get_quota_fault(live, item_id)
 
 
 def test_line_without_a_measure_is_a_fault(live: BillingUnderTest) -> None:

@@ -20,20 +20,16 @@ def test_variant_is_seen(world: BillingUnderTest) -> None:
     assert world.billing.variant == world.sandbox.variant
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "mariadb", "postgres"])
-@pytest.mark.parametrize("table", ["itemparam", "pricelistparam", "processingparam", "user", "measure"])
-def test_missing_table_is_named(make_billing: Maker, kind: str, table: str) -> None:
-    world = make_billing("live", kind)
-    quote = "`" if kind == "mariadb" else '"'
-    run(world, f"ALTER TABLE {quote}{table}{quote} RENAME TO gone")
-    for read in (
-        world.billing.list_servers,
-        lambda: list(world.billing.list_services()),
-        lambda: world.billing.variant,
-    ):
-        with pytest.raises(errors.SchemaMismatch, match=f"no table {table}: check") as caught:
-            read()
-        assert not caught.value.is_transient
+def test_missing_table_is_named(live: BillingUnderTest) -> None:
+    quote = "`" if live.engine.dialect.name == "mysql" else '"'
+    for table in ("itemparam", "pricelistparam", "processingparam", "user", "measure"):
+        run(live, f"ALTER TABLE {quote}{table}{quote} RENAME TO gone")
+        billing = live.open()
+        for read in (billing.list_servers, lambda billing=billing: list(billing.list_services())):
+            with pytest.raises(errors.SchemaMismatch, match=f"no table {table}: check") as caught:
+                read()
+            assert not caught.value.is_transient
+        run(live, f"ALTER TABLE gone RENAME TO {quote}{table}{quote}")
 
 
 @pytest.mark.parametrize(

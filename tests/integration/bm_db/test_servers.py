@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Mapping
 
 from bm_db import BillingServer
 from tests.integration.bm_db.conftest import BillingUnderTest
 
 
 def add_bare_server(
-    world: BillingUnderTest, opened: dict[str, str | None], crypted: dict[str, str]
+    world: BillingUnderTest, opened: Mapping[str, str | None], crypted: Mapping[str, str]
 ) -> BillingServer:
     """A server with exactly these parameters; crypted ones are encrypted."""
     server_id = world.sandbox.insert("processingmodule", module="pmnextcloud", name=None)
@@ -56,16 +56,23 @@ def test_server_of_another_module_is_not_ours(world: BillingUnderTest) -> None:
     assert [server.id for server in world.open(module="pmmail").list_servers()] == [other]
 
 
-@pytest.mark.parametrize("url_name", ["base_url", "url"])
-@pytest.mark.parametrize("names", [("nc_username", "nc_password"), ("admin_username", "admin_password")])
-def test_parameters_are_found_under_both_names(
-    world: BillingUnderTest, url_name: str, names: tuple[str, str]
-) -> None:
-    server = add_bare_server(world, {url_name: "https://two.example.net"}, {names[0]: "root", names[1]: "pw"})
-    assert (server.base_url, server.username, server.password) == ("https://two.example.net", "root", "pw")
-    assert server.faults == ()
-    assert server.is_active is False
-    assert server.name == f"server {server.id}"
+def test_parameters_are_found_under_both_names(world: BillingUnderTest) -> None:
+    for url_name, username_name, password_name in (
+        ("base_url", "nc_username", "nc_password"),
+        ("url", "admin_username", "admin_password"),
+        ("base_url", "admin_username", "nc_password"),
+    ):
+        server = add_bare_server(
+            world, {url_name: "https://two.example.net"}, {username_name: "root", password_name: "pw"}
+        )
+        assert (server.base_url, server.username, server.password) == (
+            "https://two.example.net",
+            "root",
+            "pw",
+        )
+        assert server.faults == ()
+        assert server.is_active is False
+        assert server.name == f"server {server.id}"
 
 
 def test_user_name_and_password_may_stand_in_the_open_table(world: BillingUnderTest) -> None:
@@ -92,64 +99,54 @@ def test_missing_parameters_are_named_one_by_one(world: BillingUnderTest) -> Non
     assert (server.base_url, server.username, server.password) == ("", "", "")
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "cloud.example.net",
-        "ftp://cloud.example.net",
-        "https://",
-        "https://[bad",
-        "https://cloud.example.net:99999",
-        "https://cloud.example.net:0",
-        "https://cloud example.net",
-        "https://cloud.exa\nmple.net",
-        "https://root:pw@cloud.example.net",
-        "https://cloud.example.net/?a=b",
-        "https://cloud.example.net/#x",
-    ],
+BAD_URLS = (
+    "cloud.example.net",
+    "ftp://cloud.example.net",
+    "https://",
+    "https://[bad",
+    "https://cloud.example.net:99999",
+    "https://cloud.example.net:0",
+    "https://cloud example.net",
+    "https://cloud.exa\nmple.net",
+    "https://root:pw@cloud.example.net",
+    "https://cloud.example.net/?a=b",
+    "https://cloud.example.net/#x",
 )
-def test_url_that_is_none_is_a_fault_of_that_server(live: BillingUnderTest, url: str) -> None:
-    server = add_bare_server(live, {"url": url}, CREDENTIALS)
-    [fault] = server.faults
-    assert "URL" in fault
-    assert "\n" not in fault
-    assert "pw@" not in fault
-    assert server.base_url == ""
+
+
+def test_url_that_is_none_is_a_fault_of_that_server(live: BillingUnderTest) -> None:
+    for url in BAD_URLS:
+        server = add_bare_server(live, {"url": url}, CREDENTIALS)
+        [fault] = server.faults
+        assert "URL" in fault
+        assert "\n" not in fault
+        assert "pw@" not in fault
+        assert server.base_url == "", url
     healthy = live.billing.get_server(live.server_id)
     assert healthy is not None
     assert healthy.faults == ()
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "verify_tls", "timeout_seconds", "faults"),
-    [
-        ("verify_ssl", "off", False, None, 0),
-        ("verify_ssl", "false", False, None, 0),
-        ("verify_ssl", "0", False, None, 0),
-        ("verify_ssl", "on", True, None, 0),
-        ("verify_ssl", "", True, None, 0),
-        ("verify_ssl", "perhaps", True, None, 1),
-        ("timeout", "2.5", True, 2.5, 0),
-        ("timeout", "0", True, None, 0),
-        ("timeout", "-1", True, None, 1),
-        ("timeout", "100000", True, None, 1),
-        ("timeout", "long", True, None, 1),
-    ],
+OPTIONS: tuple[tuple[str, str, bool, float | None, int], ...] = (
+    ("verify_ssl", "off", False, None, 0),
+    ("verify_ssl", "false", False, None, 0),
+    ("verify_ssl", "0", False, None, 0),
+    ("verify_ssl", "on", True, None, 0),
+    ("verify_ssl", "", True, None, 0),
+    ("verify_ssl", "perhaps", True, None, 1),
+    ("timeout", "2.5", True, 2.5, 0),
+    ("timeout", "0", True, None, 0),
+    ("timeout", "-1", True, None, 1),
+    ("timeout", "100000", True, None, 1),
+    ("timeout", "long", True, None, 1),
 )
-def test_options_of_a_server(
-    spec: BillingUnderTest,
-    name: str,
-    value: str,
-    verify_tls: bool,
-    timeout_seconds: float | None,
-    faults: int,
-) -> None:
-    server = add_bare_server(spec, {**GOOD, name: value}, CREDENTIALS)
-    assert (server.verify_tls, server.timeout_seconds, len(server.faults)) == (
-        verify_tls,
-        timeout_seconds,
-        faults,
-    )
+
+
+def test_options_of_a_server(spec: BillingUnderTest) -> None:
+    for name, value, verify_tls, timeout_seconds, faults in OPTIONS:
+        server = add_bare_server(spec, {**GOOD, name: value}, CREDENTIALS)
+        read = (server.verify_tls, server.timeout_seconds, len(server.faults))
+        assert read == (verify_tls, timeout_seconds, faults), value
 
 
 def test_undecryptable_credentials_are_faults(world: BillingUnderTest) -> None:

@@ -98,16 +98,14 @@ def test_missing_service_is_an_error_and_nothing_is_written(world: BillingUnderT
     assert count_rows(world, "itemparam") == 0
 
 
-@pytest.mark.parametrize("value", ["a\0b", "a\nb", "a\x7fb", "\ud800", "x" * 5000])
-def test_control_characters_are_refused_before_anything_is_written(
-    live: BillingUnderTest, value: str
-) -> None:
+def test_control_characters_are_refused_before_anything_is_written(live: BillingUnderTest) -> None:
     item_id = live.sell()
-    for name in ("username", "password", "url"):
-        with pytest.raises(errors.ValueRefused) as caught:
-            SqlWriter(live.billing).write_credentials(item_id, **{"username": "fine", name: value})
-        assert "\n" not in str(caught.value)
-        assert value not in str(caught.value)
+    for value in ("a\0b", "a\nb", "a\x7fb", "\ud800", "x" * 5000):
+        for name in ("username", "password", "url"):
+            with pytest.raises(errors.ValueRefused) as caught:
+                SqlWriter(live.billing).write_credentials(item_id, **{"username": "fine", name: value})
+            assert "\n" not in str(caught.value)
+            assert value not in str(caught.value)
     assert live.sandbox.get_params(item_id) == {}
 
 

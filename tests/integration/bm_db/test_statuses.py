@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import pytest
-
 from states.model import FaultField, Wish
 from tests.integration.bm_db.conftest import BillingUnderTest
 
 
-@pytest.mark.parametrize(
-    ("status", "wish"), [(1, Wish.NONE), (2, Wish.ENABLED), (3, Wish.DISABLED), (4, Wish.ABSENT)]
-)
-def test_status_says_what_is_wanted(world: BillingUnderTest, status: int, wish: Wish) -> None:
-    service = world.read(world.sell(status=status))
-    assert (service.status, service.wish, service.operation, service.faults) == (status, wish, None, ())
+def test_status_says_what_is_wanted(world: BillingUnderTest) -> None:
+    for status, wish in ((1, Wish.NONE), (2, Wish.ENABLED), (3, Wish.DISABLED), (4, Wish.ABSENT)):
+        service = world.read(world.sell(status=status))
+        assert (service.status, service.wish, service.operation, service.faults) == (status, wish, None, ())
 
 
-@pytest.mark.parametrize(
-    ("operation", "wish"),
-    [
-        ("open", Wish.ENABLED),
-        ("suspend", Wish.DISABLED),
-        ("resume", Wish.ENABLED),
-        ("setparam", Wish.ENABLED),
-        ("close", Wish.ABSENT),
-        ("prolong", Wish.AS_IS),
-    ],
+OPERATIONS = (
+    ("open", Wish.ENABLED),
+    ("suspend", Wish.DISABLED),
+    ("resume", Wish.ENABLED),
+    ("setparam", Wish.ENABLED),
+    ("close", Wish.ABSENT),
+    ("prolong", Wish.AS_IS),
 )
-def test_running_operation_says_what_is_wanted(live: BillingUnderTest, operation: str, wish: Wish) -> None:
-    item_id = live.sell()
-    live.sandbox.start_operation(item_id, operation)
-    service = live.read(item_id)
-    assert (service.status, service.wish, service.operation) == (5, wish, operation)
+
+
+def test_running_operation_says_what_is_wanted(live: BillingUnderTest) -> None:
+    for operation, wish in OPERATIONS:
+        item_id = live.sell()
+        live.sandbox.start_operation(item_id, operation)
+        service = live.read(item_id)
+        assert (service.status, service.wish, service.operation) == (5, wish, operation)
 
 
 def test_in_progress_without_an_operation_is_left_as_it_is(world: BillingUnderTest) -> None:
@@ -70,30 +66,25 @@ def test_operation_counts_only_while_the_status_is_in_progress(live: BillingUnde
     assert (service.wish, service.operation) == (Wish.ENABLED, None)
 
 
-@pytest.mark.parametrize("status", [None, 0, 6, 99])
-def test_unknown_status_is_a_fault_and_leaves_the_account_as_it_is(
-    world: BillingUnderTest, status: int | None
-) -> None:
-    item_id, healthy = world.sell(status=status), world.sell()
-    service = world.read(item_id)
-    assert (service.status, service.wish) == (None, Wish.AS_IS)
-    [fault] = service.faults
-    assert fault.field is FaultField.STATUS
-    assert f"service {item_id}" in fault.message
+def test_unknown_status_is_a_fault_and_leaves_the_account_as_it_is(world: BillingUnderTest) -> None:
+    healthy = world.sell()
+    for status in (None, 0, 6, 99):
+        item_id = world.sell(status=status)
+        service = world.read(item_id)
+        assert (service.status, service.wish) == (None, Wish.AS_IS)
+        [fault] = service.faults
+        assert fault.field is FaultField.STATUS
+        assert f"service {item_id}" in fault.message
     assert world.read(healthy).faults == ()
 
 
-@pytest.mark.parametrize(
-    ("operation", "status"), [("open", 2), ("suspend", 3), ("resume", 2), ("setparam", 2), ("close", 4)]
-)
-def test_finished_operation_of_the_sandbox_leads_to_its_status(
-    world: BillingUnderTest, operation: str, status: int
-) -> None:
+def test_finished_operation_of_the_sandbox_leads_to_its_status(world: BillingUnderTest) -> None:
     item_id = world.sell(status=1)
-    world.sandbox.start_operation(item_id, operation)
-    assert world.sandbox.get_status(item_id) == 5
-    world.sandbox.finish_operation(item_id, operation)
-    assert world.read(item_id).status == status
+    for operation, status in (("open", 2), ("suspend", 3), ("resume", 2), ("setparam", 2), ("close", 4)):
+        world.sandbox.start_operation(item_id, operation)
+        assert world.sandbox.get_status(item_id) == 5
+        world.sandbox.finish_operation(item_id, operation)
+        assert world.read(item_id).status == status
 
 
 def test_service_that_vanished_is_none(world: BillingUnderTest) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import re
 import socket
 import threading
@@ -150,12 +149,12 @@ def test_connecting_that_is_not_answered_is_a_time_out_without_effect() -> None:
 
 
 def test_a_call_may_have_its_own_limit() -> None:
+    def talk(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        server.stopped.wait(20)
+
     slow = Call("delete_account", "DELETE", "/slow", subject="account a", timeout_seconds=0.2)
-    with (
-        RawServer(lambda connection, number: (read_request(connection), server.stopped.wait(20)) and None) as server,
-        transport_to(server.url) as transport,
-        pytest.raises(OutcomeUnknown),
-    ):
+    with RawServer(talk) as server, transport_to(server.url) as transport, pytest.raises(OutcomeUnknown):
         transport.send(slow)
 
 
@@ -298,7 +297,9 @@ def test_request_says_what_the_servers_need_and_nothing_of_the_environment(
         HttpServer(lambda _: Reply(body=ocs(200))) as server,
         transport_to(server.url, username="ädmin", password="pässwörd:x") as transport,
     ):
-        call = Call("set_email", "POST", "/x%2Fy", (("format", "json"),), (("a[]", "ü&="), ("a[]", "2")), "it")
+        call = Call(
+            "set_email", "POST", "/x%2Fy", (("format", "json"),), (("a[]", "ü&="), ("a[]", "2")), "it"
+        )
         transport.send(call)
         transport.send(Call("status", "GET", "/status.php", is_anonymous=True))
     seen, anonymous = server.requests
@@ -328,7 +329,9 @@ def test_cookies_are_kept_so_that_one_login_is_enough() -> None:
         if "ocwk7gl88h12=abc" in seen.headers.get("cookie", ""):
             return Reply(body=ocs(200))
         logins.append(seen)
-        return Reply(body=ocs(200), cookies=("oc_sessionPassphrase=x; path=/", "ocwk7gl88h12=abc; path=/; HttpOnly"))
+        return Reply(
+            body=ocs(200), cookies=("oc_sessionPassphrase=x; path=/", "ocwk7gl88h12=abc; path=/; HttpOnly")
+        )
 
     with HttpServer(answer) as server, transport_to(server.url) as transport:
         answers = [transport.send(READ) for _ in range(5)]
@@ -462,8 +465,11 @@ def test_redirect_to_another_host_is_refused_and_gets_no_credentials() -> None:
 
 
 def test_redirect_to_another_scheme_is_refused() -> None:
+    def answer(seen: Seen) -> Reply:
+        return Reply(301, headers={"Location": f"https://127.0.0.1:{server.port}{seen.path}"})
+
     with (
-        HttpServer(lambda seen: Reply(301, headers={"Location": f"https://127.0.0.1:{server.port}{seen.path}"})) as server,
+        HttpServer(answer) as server,
         transport_to(server.url) as transport,
         pytest.raises(RedirectRefused, match="https://127"),
     ):
@@ -520,11 +526,11 @@ def test_nothing_secret_is_in_a_representation() -> None:
         assert "s3cret-admin" not in repr(transport._connection)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 def test_descriptors_do_not_leak() -> None:
     with HttpServer(lambda _: Reply(body=ocs(200))) as server, transport_to(server.url) as transport:
         transport.send(READ)
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(list(Path("/proc/self/fd").iterdir()))
         for _ in range(30):
             transport.send(READ)
-        assert len(os.listdir("/proc/self/fd")) <= before + 1
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1

@@ -1,0 +1,183 @@
+"""`reconciler demo`: the real program against emulated servers, on loopback only.
+
+Sells services in a small BILLmanager database (SQLite), lets the full cycle bring them to one
+Nextcloud and one ownCloud emulator, tampers with the accounts by hand, shows what `plan` says, and
+repairs it. Leaves nothing behind unless it is asked to stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from reconciler.application import Application
+from reconciler.config import load_config
+from reconciler.cycle import CycleReport, run_cycle
+from reconciler.logs import set_up_logging
+from reconciler.output import Output
+from reconciler.planning import Plan, make_plan
+from reconciler.sandbox.billing_sample import Sample, fill_sample
+from reconciler.sandbox.emulator import CloudEmulator
+from reconciler.sandbox.landscape import Landscape
+from states import StepKind
+
+_GROUPS: Final = ("basic", "pro")
+
+
+def run_demo(output: Output, *, services: int, is_kept: bool, folder: Path | None) -> int:
+    """Run the demo.
+
+    Args:
+        output: where to show it.
+        services: how many to sell.
+        is_kept: leave servers and files until Ctrl-C, to be played with from another terminal.
+        folder: where its files go; a temporary folder when None.
+
+    Returns:
+        The exit code: 0 when everything converged and was repaired.
+    """
+    set_up_logging(is_json=False, level="error")
+    started = time.monotonic()
+    with _open_folder(folder) as place, _open_clouds(place) as land:
+        output.line(f"a billing database and two cloud servers on this machine, in {place}")
+        sample = fill_sample(land.billing, land.server_ids, services=services)
+        output.line(f"{services} services sold: {_describe_sale(sample)}")
+        output.line()
+        reports = [_converge(output, land, "1. provision what was sold")]
+        tampered = _tamper(land, sample)
+        output.line("2. somebody tampers with accounts by hand:")
+        for line in tampered:
+            output.line(f"   {line}")
+        output.line()
+        plan = _show_plan(output, land)
+        reports.append(_converge(output, land, "4. repair it"))
+        reports.append(_converge(output, land, "5. look once more: nothing may be left to do"))
+        is_good = _sum_up(output, land, reports, plan, len(tampered))
+        output.line(f"{time.monotonic() - started:.1f} s in all")
+        if is_kept:
+            _stay(output, land)
+    return 0 if is_good else 1
+
+
+@contextlib.contextmanager
+def _open_folder(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="bill-nextcloud-demo-") as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _open_clouds(folder: Path) -> Iterator[Landscape]:
+    clouds = [
+        CloudEmulator("nextcloud", path="/cloud", login_seconds=0.25),
+        CloudEmulator("owncloud", login_seconds=0.25),
+    ]
+    for cloud in clouds:
+        for group in _GROUPS:
+            cloud.add_group(group)
+    with Landscape(folder, clouds) as land:
+        yield land
+
+
+def _describe_sale(sample: Sample) -> str:
+    words = {1: "ordered", 2: "active", 3: "suspended", 4: "closed", 5: "being opened"}
+    return ", ".join(f"{len(items)} {words[status]}" for status, items in sample.items_by_status.items())
+
+
+def _converge(output: Output, land: Landscape, title: str) -> CycleReport:
+    for cloud in land.clouds:
+        cloud.clear_calls()
+    with Application(load_config(land.config_path)) as app, output.progress(title) as progress:
+        report = run_cycle(app, actor="demo", progress=progress)
+    steps = ", ".join(f"{count} {kind}" for kind, count in sorted(report.steps.items())) or "nothing to do"
+    output.line(f"{title}: {steps} ({report.duration_seconds:.1f} s)")
+    calls = ", ".join(
+        f"{cloud.product} {len(cloud.calls)} requests, {len(cloud.mutating_calls())} writes"
+        for cloud in land.clouds
+    )
+    output.line(f"   {calls}")
+    output.line()
+    return report
+
+
+def _tamper(land: Landscape, sample: Sample) -> list[str]:
+    """Change accounts behind the reconciler's back, on both servers; say what was done."""
+    done: list[str] = []
+    for cloud in land.clouds:
+        with cloud.lock:
+            ours = [cloud.accounts.get(f"user_{item}") for item in sample.items_by_status[2]]
+            active = [account for account in ours if account is not None]
+            ours = [cloud.accounts.get(f"user_{item}") for item in sample.items_by_status[3]]
+            suspended = [account for account in ours if account is not None]
+            grouped = [account for account in active[2:] if account.groups & set(_GROUPS)]
+            active[0].quota_definition = "none"
+            done.append(f"{cloud.product}: quota of {active[0].userid} set to unlimited")
+            cloud.remove_account(active[1].userid)
+            done.append(f"{cloud.product}: account {active[1].userid} deleted")
+            if grouped:
+                grouped[0].groups = set()
+                done.append(f"{cloud.product}: {grouped[0].userid} taken out of its group")
+            if suspended:
+                suspended[0].is_enabled = True
+                done.append(f"{cloud.product}: suspended {suspended[0].userid} enabled")
+    return done
+
+
+def _show_plan(output: Output, land: Landscape) -> Plan:
+    with Application(load_config(land.config_path), is_dry_run=True) as app:
+        plan = make_plan(app)
+    output.line("3. what `reconciler plan` says:")
+    rows = [
+        (
+            planned.item_id,
+            planned.userid,
+            planned.verdict.state,
+            "; ".join(f"{item.field}: {item.observed} -> {item.wanted}" for item in planned.differences),
+        )
+        for planned in plan.planned
+        if planned.changes
+    ]
+    output.table("", ("service", "account", "state", "difference"), rows)
+    output.line()
+    return plan
+
+
+def _sum_up(output: Output, land: Landscape, reports: list[CycleReport], plan: Plan, tampered: int) -> bool:
+    first, repair, last = reports
+    found = sum(1 for planned in plan.planned if planned.changes)
+    writes = sum(len(cloud.mutating_calls()) for cloud in land.clouds)
+    is_good = first.is_converged and repair.is_converged and found == tampered and writes == 0
+    rows = [
+        ("services", last.services),
+        ("states", ", ".join(f"{count} {state}" for state, count in sorted(last.states.items()))),
+        ("accounts made", sum(report.steps[StepKind.CREATE] for report in reports)),
+        ("tampered with, seen by plan", f"{tampered}, {found}"),
+        ("repaired", "all" if repair.is_converged else "not all"),
+        ("writes of the last look", writes),
+        ("result", "converged" if is_good else "NOT converged"),
+    ]
+    output.table("summary", ("", ""), rows)
+    return is_good
+
+
+def _stay(output: Output, land: Landscape) -> None:
+    output.line()
+    output.line("left running; in another terminal, for example:")
+    output.line(f"   reconciler --config {land.config_path} plan")
+    output.line(f"   reconciler --config {land.config_path} status")
+    for cloud in land.clouds:
+        output.line(f"   {cloud.product}: {cloud.base_url} as {cloud.admin_user} / {cloud.admin_password}")
+    output.line("Ctrl-C ends it and removes what it made.")
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    stopped.wait()

@@ -33,6 +33,7 @@ from states import (
     Wish,
     advance,
     classify,
+    is_same_place,
     plan_steps,
 )
 
@@ -222,7 +223,7 @@ class _Comparison:
         steps = plan_steps(verdict, desired, account, memory, circumstances)
         self.scan.states[verdict.state] += 1
         is_adopted = [step.kind for step in steps] == [StepKind.ADOPT]
-        is_settled = (not steps or is_adopted) and not self._is_waiting_for_us(desired, record, memory)
+        is_settled = (not steps or is_adopted) and not self._needs_a_pass(desired, record, memory)
         is_known = (
             verdict.state is record.memory.state
             and memory == record.memory
@@ -245,9 +246,11 @@ class _Comparison:
         self.scan.suspects.append(_make_suspect(desired, verdict, steps, account, memory))
         return None
 
-    def _is_waiting_for_us(self, desired: DesiredService, record: ServiceRecord, memory: Memory) -> bool:
-        """Whether billing has yet to be told something, or a last try failed."""
+    def _needs_a_pass(self, desired: DesiredService, record: ServiceRecord, memory: Memory) -> bool:
+        """Whether only a pass can tell: something failed, was not delivered, or is on another server."""
         if record.memory.state is ServiceState.BACKOFF or desired.item_id in self.undelivered:
+            return True
+        if not is_same_place(desired, memory):
             return True
         if not self.app.writer.can_write:
             return False

@@ -5,8 +5,10 @@ Called by ``reconciler`` for every service of a bulk scan and for every turn of 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from states.model import (
     DEFAULT,
@@ -26,6 +28,9 @@ from states.policy import ADMIN_GROUP, Circumstances, Mode
 from states.quota import format_quota, to_storable_bytes
 
 _storable = lru_cache(maxsize=1024)(to_storable_bytes)
+
+_FLOAT_TOLERANCE: Final = 2**-50
+"""Servers calculate in floating point: less than a byte below 1 PB, some bytes from there up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +188,13 @@ def _retired(observed: ObservedAccount | None, memory: Memory, circumstances: Ci
         if memory.ownership is Ownership.NONE or memory.state in {ServiceState.UNKNOWN, ServiceState.ABSENT}:
             return Verdict(ServiceState.ABSENT, "no longer sold, and no account is there")
         return Verdict(ServiceState.DELETED, "no longer sold, and its account is gone")
-    difference = Difference("existence", "absent", "present", circumstances.policy.existence is Mode.ENFORCE)
+    to_be_gone = _existence_differences("absent", "present", circumstances)
     if memory.state in {ServiceState.RETIRING, ServiceState.DELETING} and is_grace_over(
         memory, circumstances
     ):
-        return Verdict(ServiceState.DELETING, "no longer sold, its grace is over", (difference,))
+        return Verdict(ServiceState.DELETING, "no longer sold, its grace is over", tuple(to_be_gone))
     reason = "no longer sold: disabled until its grace is over"
-    differences = [difference] if circumstances.deletion_grace.total_seconds() == 0 else []
+    differences = to_be_gone if circumstances.deletion_grace.total_seconds() == 0 else []
     if observed.is_enabled and circumstances.policy.enabled is not Mode.IGNORE:
         differences.insert(0, _enabled_difference(is_wanted=False, circumstances=circumstances))
     return Verdict(ServiceState.RETIRING, reason, tuple(differences))
@@ -221,7 +226,7 @@ def _missing(desired: DesiredService, memory: Memory, circumstances: Circumstanc
     return Verdict(
         ServiceState.PROVISIONING,
         "the account that was there is gone" if is_lost else "sold, and no account is there yet",
-        (Difference("existence", "present", "absent", circumstances.policy.existence is Mode.ENFORCE),),
+        tuple(_existence_differences("present", "absent", circumstances)),
         _notes(desired, circumstances),
     )
 
@@ -258,8 +263,18 @@ def _present(
 
 
 def _was_complete(memory: Memory) -> bool:
-    """Whether the account was once as sold; one that is yet to be adopted counts as such."""
-    return memory.is_provisioned or memory.ownership is Ownership.NONE
+    """Whether the account was once as sold; one that is yet to be adopted counts as such.
+
+    After a create whose outcome is unknown it may be a new and half-made one.
+    """
+    return not memory.has_open_create and (memory.is_provisioned or memory.ownership is Ownership.NONE)
+
+
+def _existence_differences(wanted: str, observed: str, circumstances: Circumstances) -> list[Difference]:
+    mode = circumstances.policy.existence
+    if mode is Mode.IGNORE:
+        return []
+    return [Difference("existence", wanted, observed, mode is Mode.ENFORCE)]
 
 
 def _enabled_difference(*, is_wanted: bool, circumstances: Circumstances) -> Difference:
@@ -270,15 +285,12 @@ def _enabled_difference(*, is_wanted: bool, circumstances: Circumstances) -> Dif
 def is_quota_as_sold(sold: SoldQuota, observed: ObservedQuota) -> bool:
     """Whether an observed quota is what a server holds after it was sent the sold one.
 
-    An unknown quota counts as equal: nothing may be repaired that was not seen to differ. So do two
-    numbers that a server stores as the same text: from 1 PB up its own arithmetic is off by a byte.
+    An unknown quota counts as equal: nothing may be repaired that was not seen to differ.
     """
     wanted = round_up_quota(sold)
-    if observed is UNKNOWN_QUOTA or observed == wanted:
-        return True
-    if not (isinstance(observed, int) and isinstance(wanted, int)):
-        return False
-    return format_quota(observed) == format_quota(wanted)
+    if isinstance(observed, int) and isinstance(wanted, int):
+        return math.isclose(observed, wanted, rel_tol=_FLOAT_TOLERANCE)
+    return observed is UNKNOWN_QUOTA or observed == wanted
 
 
 def round_up_quota(sold: SoldQuota) -> SoldQuota:
@@ -328,7 +340,7 @@ def compare_groups(
     if observed.groups is None or desired.get_fault(FaultField.GROUP) is not None:
         return None, frozenset()
     wanted = desired.group
-    if wanted is not None and not _can_join(wanted, circumstances):
+    if wanted is not None and not can_join(wanted, circumstances):
         return None, frozenset()
     missing = wanted if wanted not in observed.groups else None
     surplus = (observed.groups & circumstances.managed_groups) - {wanted or "", ADMIN_GROUP}
@@ -344,9 +356,10 @@ def is_group_missing(desired: DesiredService, circumstances: Circumstances) -> b
     )
 
 
-def _can_join(group: str, circumstances: Circumstances) -> bool:
+def can_join(group: str, circumstances: Circumstances) -> bool:
+    """Whether an account may be put into a group; nobody is ever made an administrator."""
     is_there = circumstances.server_groups is None or group in circumstances.server_groups
-    return is_there or circumstances.policy.create_missing_groups
+    return group.lower() != ADMIN_GROUP and (is_there or circumstances.policy.create_missing_groups)
 
 
 def _email_differences(

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from states.classify import (
     Verdict,
+    can_join,
     compare_groups,
     has_existed,
     is_group_missing,
     is_ours,
-    is_quota_as_sold,
     round_up_quota,
 )
 from states.model import (
@@ -85,6 +85,14 @@ _WORKING = frozenset(
         ServiceState.RESUMING,
     }
 )
+_UNTOUCHED = frozenset(
+    {
+        ServiceState.UNKNOWN,
+        ServiceState.ABSENT,
+        ServiceState.HELD,
+        ServiceState.QUARANTINED,
+    }
+)
 
 
 def plan(
@@ -130,7 +138,7 @@ def plan_steps(
 def _ownership_steps(
     verdict: Verdict, desired: DesiredService, observed: ObservedAccount, memory: Memory
 ) -> list[Step]:
-    if verdict.state in {ServiceState.HELD, ServiceState.QUARANTINED, ServiceState.ABSENT}:
+    if verdict.state in _UNTOUCHED:
         return []
     if is_ours(desired, memory):
         return [Step(StepKind.ADOPT, observed.userid)]
@@ -147,12 +155,11 @@ def _create_steps(desired: DesiredService, memory: Memory, circumstances: Circum
         desired.group is not None
         and policy.group is Mode.ENFORCE
         and desired.get_fault(FaultField.GROUP) is None
+        and can_join(desired.group, circumstances)
     ):
-        is_missing = is_group_missing(desired, circumstances)
-        if is_missing and policy.create_missing_groups:
-            steps.append(Step(StepKind.CREATE_GROUP, desired.username, groups=(desired.group,)))
-        if not is_missing or policy.create_missing_groups:
-            groups = (desired.group,)
+        groups = (desired.group,)
+        if is_group_missing(desired, circumstances):
+            steps.append(Step(StepKind.CREATE_GROUP, desired.username, groups=groups))
     steps.append(
         Step(
             StepKind.CREATE,
@@ -177,18 +184,17 @@ def _enablement_steps(
 def _field_steps(
     verdict: Verdict, desired: DesiredService, observed: ObservedAccount, circumstances: Circumstances
 ) -> list[Step]:
-    userid, policy = observed.userid, circumstances.policy
+    userid = observed.userid
     differing = {difference.field for difference in verdict.differences if difference.is_enforced}
     steps = _enablement_steps(observed, circumstances, is_wanted=desired.wish is Wish.ENABLED)
     if "quota" in differing and desired.quota is not None:
-        is_decrease = _is_decrease(desired.quota, observed)
-        steps.append(
-            Step(StepKind.SET_QUOTA, userid, quota=round_up_quota(desired.quota), is_decrease=is_decrease)
-        )
+        quota = round_up_quota(desired.quota)
+        is_decrease = _is_decrease(quota, observed)
+        steps.append(Step(StepKind.SET_QUOTA, userid, quota=quota, is_decrease=is_decrease))
     if "group" in differing:
         missing, surplus = compare_groups(desired, observed, circumstances)
         if missing is not None:
-            if is_group_missing(desired, circumstances) and policy.create_missing_groups:
+            if is_group_missing(desired, circumstances):
                 steps.append(Step(StepKind.CREATE_GROUP, userid, groups=(missing,)))
             steps.append(Step(StepKind.ADD_GROUP, userid, groups=(missing,)))
         steps += [Step(StepKind.REMOVE_GROUP, userid, groups=(group,)) for group in sorted(surplus)]
@@ -197,7 +203,6 @@ def _field_steps(
     return steps
 
 
-def _is_decrease(sold: SoldQuota, observed: ObservedAccount) -> bool:
-    if is_quota_as_sold(sold, observed.quota) or not isinstance(sold, int):
-        return False
-    return not isinstance(observed.quota, int) or sold < observed.quota
+def _is_decrease(wanted: SoldQuota, observed: ObservedAccount) -> bool:
+    """Whether an account would get less; an unlimited one, or one on an unknown default, gets less."""
+    return isinstance(wanted, int) and (not isinstance(observed.quota, int) or wanted < observed.quota)

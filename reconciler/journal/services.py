@@ -210,7 +210,7 @@ class Services:
         adopted = [
             {
                 "key_item": seen.item_id,
-                "key_version": seen.version + 1,
+                "key_version": seen.version,
                 "new_userid": seen.adopted_userid,
                 "new_email": seen.agreed_email,
             }
@@ -221,6 +221,19 @@ class Services:
             service.c.item_id == sa.bindparam("key_item"), service.c.version == sa.bindparam("key_version")
         )
         with self._store.write() as connection:
+            if adopted:  # first: it leaves the version, by which both statements find the judged rows
+                connection.execute(
+                    sa.update(service)
+                    .where(is_judged)
+                    .values(
+                        ownership=Ownership.ADOPTED.value,
+                        account_server_id=service.c.desired_server_id,
+                        account_userid=sa.bindparam("new_userid"),
+                        applied_email=sa.bindparam("new_email"),
+                        is_provisioned=True,
+                    ),
+                    adopted,
+                )
             connection.execute(
                 sa.update(service)
                 .where(is_judged)
@@ -237,19 +250,6 @@ class Services:
                 ),
                 states,
             )
-            if adopted:
-                connection.execute(
-                    sa.update(service)
-                    .where(is_judged)
-                    .values(
-                        ownership=Ownership.ADOPTED.value,
-                        account_server_id=service.c.desired_server_id,
-                        account_userid=sa.bindparam("new_userid"),
-                        applied_email=sa.bindparam("new_email"),
-                        is_provisioned=True,
-                    ),
-                    adopted,
-                )
 
     def hold(self, item_id: int, reason: str, actor: str, now: datetime) -> None:
         """Pause a service; a second hold replaces the reason."""

@@ -117,7 +117,7 @@ server: Final = sa.Table(
     metadata,
     sa.Column("server_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("product", sa.String(16)),
-    sa.Column("version", sa.String(32)),
+    sa.Column("version", sa.String(64)),
     sa.Column("instance_id", sa.String(32)),
     # Another identity than the recorded one, seen and not approved yet.
     sa.Column("strange_identity", sa.String(64)),

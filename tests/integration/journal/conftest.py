@@ -36,6 +36,9 @@ class JournalPlace:
         with self._engine.begin() as connection:
             connection.exec_driver_sql(text)
 
+    def list_tables(self) -> set[str]:
+        return set(sa.inspect(self._engine).get_table_names())
+
     @property
     def engine(self) -> sa.Engine:
         return self._engine

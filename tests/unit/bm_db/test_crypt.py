@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -107,3 +108,18 @@ def test_unusable_key_is_named(pem: bytes, words: str) -> None:
     with pytest.raises(PrivateKeyUnusable, match=words) as caught:
         Cipher(pem)
     assert "private_key_file" in str(caught.value)
+
+
+def test_random_answer_that_looks_like_text_is_found_out_by_its_padding() -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    cipher = Cipher(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    for number in range(100_000):
+        value = b"\x00" + hashlib.shake_256(number.to_bytes(4, "big")).digest(127)
+        try:
+            key.decrypt(value, padding.PKCS1v15()).decode("utf-8")
+        except ValueError:
+            continue  # this one shows by itself
+        with pytest.raises(ValueUndecryptable):
+            cipher.decrypt(base64.b64encode(value).decode())
+        return
+    pytest.fail("no such value was found")

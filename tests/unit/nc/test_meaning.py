@@ -37,8 +37,10 @@ from tests.unit.nc.raw_server import client_to
 from tests.unit.nc.scripted_cloud import ABSENT, OK, account_data, scripted, success
 
 HTML = b"<html><title>404 Not Found</title></html>"
-XML_401 = b'<?xml version="1.0"?><ocs><meta><statuscode>997</statuscode><message>Unauthorised</message></meta>'
+XML_401 = (
+    b'<?xml version="1.0"?><ocs><meta><statuscode>997</statuscode><message>Unauthorised</message></meta>'
     b"<data/></ocs>"
+)
 INVALID_QUERY = "Invalid query, please check the syntax."
 PRODUCTS = ["nextcloud", "owncloud"]
 
@@ -360,6 +362,7 @@ def test_own_account_is_not_disabled(product: str) -> None:
         ({"Retry-After": "Mon, 01 Jan 99999 00:00:00 GMT"}, None, None),
         ({}, None, None),
     ],
+    ids=range(8),
 )
 def test_rate_limit_says_how_long_to_wait(
     headers: dict[str, str], low: float | None, high: float | None

@@ -459,7 +459,7 @@ def test_redirect_to_another_host_is_refused_and_gets_no_credentials() -> None:
                 transport.send(call)
         assert other.requests == []
     assert re.search(
-        rf"redirects to http://127\.0\.0\.1:{other.port}/cloud: put this address into the server's URL in BILLmanager",
+        rf"redirects to http://127\.0\.0\.1:{other.port}/cloud: put this address into the server's URL",
         str(caught.value),
     )
 

@@ -74,7 +74,7 @@ def upgrade() -> None:
         "server",
         sa.Column("server_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("product", sa.String(length=16), nullable=True),
-        sa.Column("version", sa.String(length=32), nullable=True),
+        sa.Column("version", sa.String(length=64), nullable=True),
         sa.Column("instance_id", sa.String(length=32), nullable=True),
         sa.Column("strange_identity", sa.String(length=64), nullable=True),
         sa.Column("breaker_cause", sa.String(length=32), nullable=True),

@@ -30,6 +30,7 @@ from reconciler.remembering import (
     get_agreed_email,
     make_mark,
     recall,
+    remember_creation,
     remember_effect,
     to_values,
 )
@@ -358,12 +359,10 @@ class Reconciler:
             now,
             proved_id=known[0] if known and is_proved else None,
         )
-        memory = dataclasses.replace(one.memory, has_open_create=False)
         if is_proved:
-            memory = dataclasses.replace(
-                memory, ownership=Ownership.CREATED, server_id=server.id, userid=step.userid
-            )
-        self._remember(one, memory)
+            self._remember(one, remember_creation(one.memory, server.id, step.userid))
+        else:
+            self._remember(one, dataclasses.replace(one.memory, has_open_create=False))
 
     def _change(self, one: _Pass, server: CloudServer, step: Step) -> None:
         """One mutating call, between its intent and its result."""

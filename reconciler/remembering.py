@@ -59,16 +59,21 @@ def forget_account(memory: Memory) -> Memory:
     )
 
 
+def remember_creation(memory: Memory, server_id: int, userid: str) -> Memory:
+    """The memory once an account is known to be made by us: new, and not yet known to be complete."""
+    return dataclasses.replace(
+        forget_account(memory),
+        ownership=Ownership.CREATED,
+        server_id=server_id,
+        userid=userid,
+        has_open_create=False,
+    )
+
+
 def remember_effect(memory: Memory, step: Step, server_id: int) -> Memory:
     """The memory after a step that the server says is done."""
     if step.kind is StepKind.CREATE:
-        return dataclasses.replace(
-            memory,
-            ownership=Ownership.CREATED,
-            server_id=server_id,
-            userid=step.userid,
-            has_open_create=False,
-        )
+        return remember_creation(memory, server_id, step.userid)
     if step.kind is StepKind.SET_EMAIL:
         return dataclasses.replace(memory, applied_email=step.email)
     return memory

@@ -118,7 +118,7 @@ def plan_steps(
     if desired is None:
         return []
     steps: list[Step] = []
-    if observed is not None and memory.ownership is Ownership.NONE:
+    if observed is not None:
         steps += _ownership_steps(verdict, desired, observed, memory)
         if steps and steps[0].kind is StepKind.PROVE_OWNERSHIP:
             return steps
@@ -140,9 +140,11 @@ def _ownership_steps(
 ) -> list[Step]:
     if verdict.state in _UNTOUCHED:
         return []
-    if is_ours(desired, memory):
+    if memory.has_open_create:
+        return [Step(StepKind.PROVE_OWNERSHIP, observed.userid)]
+    if memory.ownership is Ownership.NONE and is_ours(desired, memory):
         return [Step(StepKind.ADOPT, observed.userid)]
-    return [Step(StepKind.PROVE_OWNERSHIP, observed.userid)]
+    return []
 
 
 def _create_steps(desired: DesiredService, memory: Memory, circumstances: Circumstances) -> list[Step]:

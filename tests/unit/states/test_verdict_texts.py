@@ -10,6 +10,7 @@ from states import (
     UNLIMITED,
     Mode,
     Special,
+    Wish,
     describe_quota,
 )
 from tests.unit.states.situations import (

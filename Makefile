@@ -18,7 +18,7 @@ PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
 # Arguments of a partial run, e.g. make test ARGS="tests/unit/nc -k quota"; the coverage gate is left out then.
 ARGS ?=
 
-.PHONY: help setup demo test check bench clean distclean lock
+.PHONY: help setup demo test check bench docs clean distclean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ check: .venv/.ready-check ## style, types, layers, scripts
 
 bench: .venv/.ready-check ## the benchmarks (printed ratios, not timed tests)
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+
+docs: .venv/.ready-check ## write the generated parts of docs/ anew
+	$(BIN)/python -m scripts.update_docs
 
 lock: .venv/.ready-check ## renew requirements*.lock with the newest versions (needs Python 3.11, 3.12 and 3.13)
 	$(BIN)/python scripts/lock.py

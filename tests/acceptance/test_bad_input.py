@@ -87,7 +87,6 @@ class Flaw:
 
 FLAWS: Final = (
     Flaw("no quota", set_tariff(), r"quota"),
-    Flaw("quota that is no number", set_tariff(quota="NULL"), r"quota"),
     Flaw("no tariff", set_column(pricelist=None), r"tariff NULL is not in BILLmanager"),
     Flaw("no client", set_column(account=None), r"no user with an e-mail address: enter one"),
     Flaw("no status", set_column(status=None), r"status NULL is not one of 1 to 5: correct it"),
@@ -108,10 +107,16 @@ FLAWS: Final = (
     Flaw("doubled", set_name("Same"), r"service \d+ names the same account Same: rename one"),
     Flaw("doubled but for case", set_name("sAME"), r"service \d+ names the same account sAME: rename one"),
 )
-FLAWS_OF_LIVE: Final = (
-    Flaw("unknown measure", set_strange_measure, r"parsec"),
-)
 FLAWS_OF: Final = {
+    "live": (
+        Flaw("unknown measure", set_strange_measure, r"parsec"),
+        Flaw("no measure", set_tariff(quota=5, measure=None), r"measure"),
+        Flaw("less than nothing", set_tariff(quota=-5), r"-5"),
+    ),
+    "spec": (
+        Flaw("quota that is no number", set_tariff(quota="lots"), r"lots"),
+        Flaw("less than nothing", set_tariff(quota="-5"), r"-5"),
+    ),
     "nextcloud": (Flaw("route", set_name("details"), r'"details" cannot be used: the server\'s interface'),),
     "owncloud": (Flaw("short", set_name("ab"), r'"ab" cannot be used: it needs at least 3 characters'),),
 }
@@ -136,7 +141,7 @@ def street(request: pytest.FixtureRequest, make_world: MakeWorld) -> Street:
     broken, healthy = {}, []
     for number, cloud in enumerate(world.land.clouds):
         cloud.add_account("root", groups=["admin"])
-        flaws = (*FLAWS, *(FLAWS_OF_LIVE if variant == "live" else ()), *FLAWS_OF[cloud.product])
+        flaws = (*FLAWS, *FLAWS_OF[variant], *FLAWS_OF[cloud.product])
         healthy.append(world.sell(plan, number))
         for index, flaw in enumerate(flaws):
             item = world.sell(plan, number)

@@ -34,7 +34,14 @@ from reconciler.remembering import (
     remember_effect,
     to_values,
 )
-from reconciler.steps import EDITS, call, describe_account, describe_step, judge_failure
+from reconciler.steps import (
+    EDITS,
+    call,
+    describe_account,
+    describe_step,
+    explain_refused_name,
+    judge_failure,
+)
 from states import (
     Circumstances,
     DesiredService,
@@ -199,6 +206,8 @@ class Reconciler:
             self._journal.services.update(lease.item_id, blocked_by=result.blocked_by)
         except _Quarantine as error:
             self._quarantine(one, str(error))
+        except nc_errors.AccountIdRefused as error:
+            self._quarantine(one, explain_refused_name(error))
         except (_Backoff, nc_errors.CloudError, BillingError) as error:
             self._back_off(one, str(error))
         else:

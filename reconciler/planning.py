@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nc.errors import CloudError
+from nc.errors import AccountIdRefused, CloudError
 from reconciler.application import Application
 from reconciler.fleet import CloudServer, ServerStopped
 from reconciler.remembering import recall
 from reconciler.scan import Suspect, make_first_record, read_desired, scan_server
-from reconciler.steps import describe_step
-from states import DesiredService, Difference, Step, Verdict, classify, plan_steps
+from reconciler.steps import describe_step, explain_refused_name
+from states import (
+    DesiredService,
+    Difference,
+    ServiceState,
+    Step,
+    StepKind,
+    Verdict,
+    classify,
+    plan_steps,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ class Plan:
     Attributes:
         services: how many were compared.
         planned: those that are not as sold, or that a person must look at.
-        errors: why a server could not be compared, by its name.
+        errors: why a server or a service could not be compared, by its name.
         orphans: accounts that look like ours and belong to no service, by server id.
     """
 
@@ -85,9 +94,12 @@ def make_plan(app: Application, *, item_id: int | None = None, server_id: int | 
             if scan.orphans:
                 plan.orphans[server.id] = scan.orphans
             for suspect in scan.suspects:
-                planned = _look_again(app, server, suspect, read.namesakes.get(suspect.item_id))
-                if planned is not None:
-                    plan.planned.append(planned)
+                try:
+                    planned = _look_again(app, server, suspect, read.namesakes.get(suspect.item_id))
+                except CloudError as error:
+                    plan.errors[f"service {suspect.item_id}"] = f"{server}: {error}"
+                else:
+                    plan.planned += [planned] if planned is not None else []
         except (ServerStopped, CloudError) as error:
             plan.errors[str(server)] = str(error)
     plan.planned.sort(key=lambda planned: planned.item_id)
@@ -121,8 +133,13 @@ def _look_again(
     if desired is None or verdict is None:
         return None
     planned = PlannedService(desired.item_id, server.id, desired.username, verdict, suspect.steps)
-    if not suspect.is_surely_seen and desired.username:
-        planned = _judge(app, server, desired, namesake)
+    is_created = any(step.kind is StepKind.CREATE for step in suspect.steps)
+    if desired.username and (not suspect.is_surely_seen or (is_created and desired.is_password_recorded)):
+        # The bulk read leaves passwords as they are: whether one can be read decides about a creation.
+        fresh = app.billing.get_service(desired.item_id)
+        if fresh is None:
+            return None
+        planned = _judge(app, server, fresh, namesake)
     return None if planned.verdict.state.is_stable and not planned.changes else planned
 
 
@@ -134,8 +151,13 @@ def _judge(
     memory = recall(desired, record, circumstances.now)
     observed = None
     if desired.username:
-        with server.calling():
-            observed = server.client.get_account(desired.username)
+        server.ensure_ready()
+        try:
+            with server.calling():
+                observed = server.client.get_account(desired.username)
+        except AccountIdRefused as error:
+            verdict = Verdict(ServiceState.QUARANTINED, explain_refused_name(error))
+            return PlannedService(desired.item_id, server.id, desired.username, verdict, ())
     verdict = classify(desired, observed, memory, circumstances)
     steps = plan_steps(verdict, desired, observed, memory, circumstances)
     return PlannedService(desired.item_id, server.id, desired.username, verdict, tuple(steps))

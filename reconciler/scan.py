@@ -180,7 +180,9 @@ def scan_server(
             elif _OUR_NAME.fullmatch(key):
                 scan.orphans.append(account.userid)
     undelivered = app.journal.intents.list_undelivered() if app.writer.can_write else set()
-    comparison = _Comparison(app, scan, observed, circumstances, undelivered, read.namesakes)
+    comparison = _Comparison(
+        app, scan, observed, circumstances, undelivered, read.namesakes, is_dry_run=is_dry_run
+    )
     for chunk in _in_chunks(services):
         sightings = comparison.compare(chunk)
         if not is_dry_run:
@@ -201,6 +203,7 @@ class _Comparison:
     circumstances: Circumstances
     undelivered: set[int]
     namesakes: dict[int, int]
+    is_dry_run: bool
 
     def compare(self, services: Sequence[DesiredService]) -> list[Sighting]:
         """Judge some services; suspects go into the scan, stable states are returned."""
@@ -230,7 +233,8 @@ class _Comparison:
             and record.blocked_by is None
             and not is_adopted
         )
-        if is_settled and is_known:
+        # A dry run shows all that is not as it should be, also what a pass could not tell anew.
+        if is_settled and is_known and (verdict.state.is_stable or not self.is_dry_run):
             return None
         is_recordable = verdict.state in _RECORDABLE and _equals_but_state(memory, record.memory)
         if is_settled and is_recordable and record.attempts == 0:

@@ -54,6 +54,11 @@ def call(client: CloudClient, step: Step, password: str | None) -> None:
         raise AssertionError(f"{step} lacks what it needs")
 
 
+def explain_refused_name(error: nc_errors.AccountIdRefused) -> str:
+    """Why no account can have the name that billing gives a service, and what helps."""
+    return f"{error}: correct the service's parameter username"
+
+
 def judge_failure(step: Step, error: BaseException) -> Outcome:
     """What a failed call did, as far as the failure tells."""
     if isinstance(error, nc_errors.OutcomeUnknown):

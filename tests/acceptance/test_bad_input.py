@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -155,14 +156,24 @@ def street(request: pytest.FixtureRequest, make_world: MakeWorld) -> Street:
     return Street(world, broken, healthy)
 
 
-def test_explore(street: Street) -> None:
+def is_told(message: str, flaw: Flaw) -> bool:
+    """Whether it is the flaw's line: one, short, and without anything a terminal would obey."""
+    return re.search(flaw.message, message) is not None and message.isprintable() and len(message) < 300
+
+
+def test_a_wrong_row_is_its_service_s_error_and_everybody_else_is_served(street: Street) -> None:
     world = street.world
-    for args in (["plan"], ["once"], ["status"], ["plan"]):
-        result = world.run(*args)
-        print("=====", args, result.returncode)
-        print(result.stdout)
-        print("-----")
-        print(result.stderr)
-    for item in street.healthy:
-        print(item, world.is_delivered(item), world.billing.get_params(item))
-    assert 0
+    before = [dump_accounts(cloud) for cloud in world.land.clouds]
+    params = {item: world.billing.get_params(item) for item in street.broken}
+
+    for _ in range(2):
+        plan = world.run("plan", "--json")
+        check_words(plan)
+        assert plan.returncode == 2
+        planned = {entry["item_id"]: entry for entry in json.loads(plan.stdout)["planned"]}
+        assert json.loads(plan.stdout)["errors"] == {}
+        for item, flaw in street.broken.items():
+            assert planned[item]["state"] == "quarantined", flaw
+            assert planned[item]["changes"] == [], flaw
+            assert is_told(planned[item]["reason"], flaw), (flaw, planned[item])
+        assert {item for item, entry in planned.items() if entry["changes"]} == set(street.healthy)

@@ -31,6 +31,8 @@ class ServerConnection:
         concurrency: requests at the same time at most; as many sessions are kept.
         requests_per_second: pace of all requests together; 0 is no limit.
         max_response_bytes: largest answer, counted after decompression.
+        login_seconds: how long a login is kept: Nextcloud may ask for a password that was checked
+            within the last 30 minutes before it changes anything.
     """
 
     base_url: str
@@ -46,6 +48,7 @@ class ServerConnection:
     concurrency: int = 4
     requests_per_second: float = 20.0
     max_response_bytes: int = 8 * 1024 * 1024
+    login_seconds: float = 20 * 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class _Login:
     def __init__(self, verify: bool | str, generation: int) -> None:
         self.generation = generation
         self.instance_id: str | None = None
-        self.used_at = time.monotonic()
+        self.begun_at = self.used_at = time.monotonic()
         self.http = _HttpSession()
         self.http.trust_env = False  # no proxies, certificates or .netrc passwords of the environment
         self.http.verify = verify
@@ -139,6 +139,9 @@ class Transport:
             with self._lock:
                 login = self._idle.pop() if self._idle else None
                 generation = self._generation
+            if login is not None and self._is_old(login):
+                login.close()
+                login = None
             if login is None:
                 login = _Login(self._verify(), generation)
             try:
@@ -151,6 +154,9 @@ class Transport:
         base = self._base()
         with self._places, contextlib.closing(_Login(self._verify(), 0)) as login:
             return self._send(login, call, base, _basic(username, password))
+
+    def _is_old(self, login: _Login) -> bool:
+        return time.monotonic() - login.begun_at >= self._connection.login_seconds
 
     def _put_back(self, login: _Login) -> None:
         login.used_at = time.monotonic()

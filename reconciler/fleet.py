@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from bm_db import Billing, BillingServer
@@ -45,6 +46,9 @@ _ADDRESS_ERRORS: Final = (
 )
 SERVER_WIDE_ERRORS: Final = (*_CREDENTIAL_ERRORS, *_ADDRESS_ERRORS, nc_errors.Maintenance)
 """Errors that say something of the server, not of the service that met them."""
+
+_SYSTEM_AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+"""Where Debian and Ubuntu keep the authorities that the machine's administrator trusts."""
 
 _RATE_LIMIT_PAUSE: Final = timedelta(seconds=60)
 """How long a server is left alone after a 429 that does not say how long."""
@@ -340,6 +344,13 @@ class Fleet:
         )
 
 
+def _find_authorities(settings: ServerSettings) -> str | None:
+    """The operator's own authorities, else the machine's; None for those that come with requests."""
+    if settings.ca_file is not None:
+        return str(settings.ca_file)
+    return str(_SYSTEM_AUTHORITIES) if _SYSTEM_AUTHORITIES.exists() else None
+
+
 def make_connection(row: BillingServer, settings: ServerSettings) -> ServerConnection:
     """How a server is reached: the operator's file first, then BILLmanager's row, then the defaults."""
     written = settings.model_fields_set
@@ -352,7 +363,7 @@ def make_connection(row: BillingServer, settings: ServerSettings) -> ServerConne
         username=row.username,
         password=row.password,
         verify_tls=settings.verify_tls if "verify_tls" in written else row.verify_tls,
-        ca_file=None if settings.ca_file is None else str(settings.ca_file),
+        ca_file=_find_authorities(settings),
         connect_timeout_seconds=settings.connect_timeout.total_seconds(),
         read_timeout_seconds=timeout,
         total_timeout_seconds=max(total, timeout),

@@ -85,9 +85,22 @@ def open_journal(url: str, key_file: Path, *, is_dry_run: bool = False) -> Journ
     Raises:
         JournalError: it cannot be used; nothing may be changed then.
     """
-    if is_dry_run and not (is_there(url) and key_file.exists()):
+    if is_dry_run and not _is_complete(url, key_file):
         return Journal(Store(url, is_scratch=True), None)
-    return Journal(Store(url), key_file)
+    store = Store(url)
+    try:
+        return Journal(store, key_file)
+    except JournalError:
+        store.close()
+        raise
+
+
+def _is_complete(url: str, key_file: Path) -> bool:
+    """Whether journal and key are there already."""
+    try:
+        return is_there(url) and key_file.exists()
+    except OSError as error:
+        raise JournalUnavailable(f"the journal cannot be used: {error.filename}: {error.strerror}") from error
 
 
 def _has_passwords(store: Store) -> bool:

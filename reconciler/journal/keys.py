@@ -5,8 +5,10 @@ A Fernet key in a file of its own, made at the first start, readable by its owne
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -68,22 +70,32 @@ def read_or_create_key(path: Path, *, may_create: bool) -> JournalKey:
     """
     if may_create:
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:
-            pass
+            if not path.exists():
+                _create_key(path)
         except OSError as error:
             raise JournalKeyUnusable(
                 f"the journal key {path} cannot be made: {error.strerror}; make its folder writable once"
             ) from error
-        else:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(Fernet.generate_key() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
     try:
         return JournalKey(path.read_bytes(), name=str(path))
     except OSError as error:
-        raise JournalKeyUnusable(f"the journal key {path} cannot be read: {error.strerror}") from error
+        raise JournalKeyUnusable(
+            f"the journal key {path} cannot be read: {error.strerror}; restore it, or make it readable"
+        ) from error
+
+
+def _create_key(path: Path) -> None:
+    """Make the file with its whole content at once: another process may read it at the same moment."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(Fernet.generate_key() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        Path(draft).unlink()
 
 
 def make_scratch_key() -> JournalKey:

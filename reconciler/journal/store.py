@@ -13,12 +13,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from reconciler.journal.errors import JournalTooNew, JournalUnavailable
+from reconciler.journal.errors import JournalError, JournalTooNew, JournalUnavailable
 
 HEAD: Final = "0001"
 """The newest revision in ``migrations/versions``; a test holds it true."""
 
 _BUSY_SECONDS: Final = 30
+_BAD_URL: Final = "journal_url is not the address of a database that can be used"
 
 
 class Store:
@@ -36,7 +37,7 @@ class Store:
             JournalUnavailable: it cannot be opened or written.
             JournalTooNew: a newer version of this program wrote it.
         """
-        self._shown_url = sa.make_url(url).render_as_string(hide_password=True)
+        self._shown_url = parse_url(url).render_as_string(hide_password=True)
         options: dict[str, Any] = {}
         if is_scratch:
             url = "sqlite://"
@@ -51,10 +52,17 @@ class Store:
                 "max_overflow": 32,
                 "isolation_level": "READ COMMITTED",
             }
-        self.engine: Final = sa.create_engine(url, **options)
+        try:
+            self.engine: Final = sa.create_engine(url, **options)
+        except (sa.exc.ArgumentError, ImportError) as error:
+            raise JournalUnavailable(f"the journal {self._shown_url}: {_BAD_URL}") from error
         if self.engine.dialect.name == "sqlite":
             _prepare_sqlite(self.engine)
-        self._migrate()
+        try:
+            self._migrate()
+        except JournalError:
+            self.close()
+            raise
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -105,13 +113,35 @@ class Store:
             )
         from alembic import command
         from alembic.config import Config
+        from alembic.util import CommandError
 
         config = Config()
         with resources.as_file(resources.files("reconciler.journal") / "migrations") as folder:
             config.set_main_option("script_location", str(folder).replace("%", "%%"))
-            with self.write() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+            try:
+                with self.write() as connection, _alone(connection):
+                    config.attributes["connection"] = connection
+                    command.upgrade(config, "head")
+            except CommandError as error:
+                raise JournalUnavailable(
+                    f"the journal {self._shown_url} cannot be brought up to date: {error}"
+                ) from error
+
+
+@contextlib.contextmanager
+def _alone(connection: sa.Connection) -> Iterator[None]:
+    """Let other processes wait that want to bring the same journal up to date."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('journal'))")
+        yield
+    elif connection.dialect.name == "sqlite":
+        yield  # BEGIN IMMEDIATE has done it
+    else:
+        connection.exec_driver_sql("SELECT GET_LOCK(CONCAT(DATABASE(), '.journal'), 60)")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("DO RELEASE_LOCK(CONCAT(DATABASE(), '.journal'))")
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:
@@ -131,7 +161,24 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         connection.exec_driver_sql("BEGIN" if is_reader else "BEGIN IMMEDIATE")
 
 
+def parse_url(url: str) -> sa.URL:
+    """The parts of a journal's URL.
+
+    Raises:
+        JournalUnavailable: it has none; the URL, which may hold a password, is not repeated.
+    """
+    try:
+        return sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise JournalUnavailable(f"the journal: {_BAD_URL}") from error
+
+
 def is_there(url: str) -> bool:
-    """Whether a journal exists at the URL (a database server is believed to have one)."""
-    parsed = sa.make_url(url)
+    """Whether a journal exists at the URL (a database server is believed to have one).
+
+    Raises:
+        JournalUnavailable: the URL is none.
+        OSError: it cannot be seen.
+    """
+    parsed = parse_url(url)
     return not parsed.drivername.startswith("sqlite") or Path(parsed.database or "").exists()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import subprocess
+import sys
 from importlib import resources
 
 import pytest
@@ -12,7 +13,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from reconciler.journal import JournalError, JournalTooNew, open_journal
+from reconciler.journal import JournalError, JournalTooNew
 from reconciler.journal.store import HEAD
 from reconciler.journal.tables import metadata
 from tests.integration.journal.conftest import JournalPlace
@@ -82,21 +83,38 @@ def test_tables_of_somebody_else_are_left_alone(place: JournalPlace) -> None:
     assert "guests" in place.list_tables()
 
 
-def test_new_journal_may_be_opened_by_several_at_once(place: JournalPlace) -> None:
-    failures: list[BaseException] = []
-    start = threading.Barrier(WORKERS)
+_OPENER = """
+import sys
+from pathlib import Path
+from reconciler.journal import open_journal
 
-    def run() -> None:
-        try:
-            start.wait(20)
-            open_journal(place.url, place.key_file).close()
-        except BaseException as error:  # noqa: BLE001 - shown in the test's own thread
-            failures.append(error)
+print("ready", flush=True)
+sys.stdin.readline()
+open_journal(sys.argv[1], Path(sys.argv[2])).close()
+"""
 
-    threads = [threading.Thread(target=run) for _ in range(WORKERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not failures
+
+def test_new_journal_may_be_opened_by_several_processes_at_once(place: JournalPlace) -> None:
+    openers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _OPENER, place.url, str(place.key_file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(WORKERS)
+    ]
+    errors = []
+    try:
+        for opener in openers:
+            assert opener.stdout
+            assert opener.stdout.readline() == "ready\n"
+    finally:
+        for opener in openers:
+            assert opener.stdin
+            opener.stdin.write("\n")
+            opener.stdin.flush()
+        errors = [opener.communicate(timeout=60)[1] for opener in openers]
+    assert errors == [""] * WORKERS
     place.open().services.note_desired([make_desired(7)], NOW)

@@ -345,6 +345,20 @@ def test_cookies_are_kept_so_that_one_login_is_enough() -> None:
     assert len({seen.port for seen in server.requests}) == 3
 
 
+def test_a_login_is_not_kept_longer_than_allowed() -> None:
+    logins = []
+
+    def answer(seen: Seen) -> Reply:
+        if "ocwk7gl88h12=abc" not in seen.headers.get("cookie", ""):
+            logins.append(seen)
+        return Reply(body=ocs(200), cookies=("ocwk7gl88h12=abc; path=/; HttpOnly",))
+
+    with HttpServer(answer) as server, transport_to(server.url, login_seconds=0.0) as transport:
+        for _ in range(3):
+            transport.send(READ)
+    assert len(logins) == 3
+
+
 def test_refused_login_forgets_its_cookies() -> None:
     def answer(seen: Seen) -> Reply:
         return Reply(401, cookies=("ocwk7gl88h12=abc; path=/",))

@@ -120,6 +120,12 @@ TABLE = [
     Row("a create without an answer", Situation(observed=HALF_MADE, memory=OPEN_CREATE), "prove_ownership"),
     Row("a create without an answer, no longer sold",
         Situation(GONE, HALF_MADE, OPEN_CREATE), "prove_ownership"),
+    Row("an account of ours was made again, without an answer",
+        Situation(observed=HALF_MADE, memory=made(has_open_create=True)), "prove_ownership"),
+    Row("a create without an answer, and it is as sold",
+        Situation(memory=made(has_open_create=True)), "prove_ownership"),
+    Row("a create without an answer, and billing names the account",
+        Situation(BY_BILLING, HALF_MADE, OPEN_CREATE), "prove_ownership"),
     Row("a create without an answer, and nothing there",
         Situation(observed=None, memory=OPEN_CREATE), "create"),
     # --- there and not as sold

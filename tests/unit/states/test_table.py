@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from states import STABLE_STATES, ServiceState
 from states.table import TRANSITIONS
@@ -50,5 +51,5 @@ def test_the_usual_rows_lead_a_service_from_its_first_look_through_its_whole_lif
         S.SUSPENDED, S.RESUMING, S.ACTIVE, S.RETIRING, S.RESUMING, S.ACTIVE, S.RETIRING, S.DELETING,
         S.DELETED,
     ]  # fmt: skip
-    assert [move for move in zip(life, life[1:], strict=False) if move not in usual] == []
+    assert [move for move in pairwise(life) if move not in usual] == []
     assert {state for state in STABLE_STATES if state not in {target for _, target in usual}} == set()

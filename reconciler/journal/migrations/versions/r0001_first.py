@@ -29,6 +29,8 @@ def upgrade() -> None:
         sa.Column("result", sa.String(length=16), nullable=False),
         sa.Column("why", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
     )
     op.create_index("history_item", "history", ["item_id", "id"], unique=False)
     op.create_table(
@@ -38,6 +40,8 @@ def upgrade() -> None:
         sa.Column("actor", sa.String(length=64), nullable=False),
         sa.Column("since", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("item_id"),
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
     )
     op.create_table(
         "intent",
@@ -59,6 +63,8 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(length=16), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
     )
     op.create_index("intent_item", "intent", ["item_id", "kind"], unique=False)
     op.create_index("intent_server_time", "intent", ["server_id", "begun_at"], unique=False)
@@ -69,6 +75,8 @@ def upgrade() -> None:
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("item_id"),
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
     )
     op.create_table(
         "server",
@@ -86,6 +94,8 @@ def upgrade() -> None:
         sa.Column("good_services", sa.BigInteger(), nullable=True),
         sa.Column("scanned_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("server_id"),
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
     )
     op.create_table(
         "service",
@@ -111,6 +121,8 @@ def upgrade() -> None:
         sa.Column("stable_at", sa.Double(), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("item_id"),
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
     )
     op.create_index("service_place", "service", ["desired_server_id", "desired_key"], unique=False)
     op.create_index("service_state", "service", ["state"], unique=False)

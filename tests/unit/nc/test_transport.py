@@ -65,7 +65,7 @@ def endless_drip(server: RawServer, connection: socket.socket) -> None:
 
 def zipped_drip(server: RawServer, connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Encoding: gzip\r\n\r\n")
-    connection.sendall(gzip.compress(OK_BODY)[:15])
+    connection.sendall(gzip.compress(OK_BODY, mtime=0)[:15])
     server.stopped.wait(20)
 
 
@@ -214,7 +214,10 @@ def test_address_that_cannot_be_called_is_refused_without_its_password(url: str)
         (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", BadAnswer),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Encoding: br\r\n\r\n1234", BadAnswer),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Encoding: gzip\r\n\r\n1234", BadAnswer),
-        (http_answer(gzip.compress(OK_BODY)[:20], "HTTP/1.1 200 OK", "Content-Encoding: gzip"), BadAnswer),
+        (
+            http_answer(gzip.compress(OK_BODY, mtime=0)[:20], "HTTP/1.1 200 OK", "Content-Encoding: gzip"),
+            BadAnswer,
+        ),
     ],
 )
 def test_broken_answer_is_typed_and_leaves_a_change_unknown(answer: bytes, cause: type[CloudError]) -> None:

@@ -278,10 +278,25 @@ surroundings = st.builds(
     namesake=_mostly(None, rarely=(8,)),
 )
 
-situations = st.builds(
+_unrelated = st.builds(
     Situation,
     desired=st.one_of(services(), services(), services(), st.none()),
     observed=st.one_of(accounts, accounts, st.none()),
     memory=memories,
     circumstances=surroundings,
 )
+
+
+@st.composite
+def _situations(draw: st.DrawFn) -> Situation:
+    one = draw(_unrelated)
+    desired, observed = one.desired, one.observed
+    if desired is None or observed is None or desired.quota is None or draw(st.booleans()):
+        return one
+    quota = desired.quota if desired.quota is UNLIMITED else to_storable_bytes(desired.quota)
+    groups = frozenset({desired.group} if desired.group else ())
+    return replace(one, observed=replace(observed, quota=quota, email=desired.email, groups=groups))
+
+
+situations = _situations()
+"""Of every kind; in half of them the account's fields are as sold (chance alone would not meet that)."""

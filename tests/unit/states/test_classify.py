@@ -159,7 +159,8 @@ TABLE = [
     Row("a create was never answered, no longer sold, no account",
         Situation(GONE, None, OPEN_CREATE), S.ABSENT),
     Row("a create was never answered of an account that was ours before, and it is half made",
-        Situation(observed=HALF_MADE, memory=made(has_open_create=True)), S.PROVISIONING, "quota group email"),
+        Situation(observed=HALF_MADE, memory=made(has_open_create=True)),
+        S.PROVISIONING, "quota group email"),
     # --- who is never touched
     Row("an administrator", Situation(observed=ADMINISTRATOR), S.QUARANTINED),
     Row("an administrator that billing names", Situation(BY_BILLING, ADMINISTRATOR, NEW), S.QUARANTINED),

@@ -193,7 +193,7 @@ def _show_plan(output: Output, made: Plan) -> None:
     if rows:
         output.table("", ("service", "server", "account", "state", "difference", "would do"), rows)
     for name, message in made.errors.items():
-        output.line(f"{name} cannot be compared: {message}")
+        output.line(f"{name} cannot be compared: {message.removeprefix(f'{name}: ')}")
     for server, orphans in sorted(made.orphans.items()):
         output.line(f"server {server}: accounts that belong to no service: {_shorten(orphans)}")
     changed = sum(1 for planned in made.planned if planned.changes)
@@ -396,9 +396,6 @@ def check_connection_command(options: _Options, server_id: int | None) -> int:
     with options.open(is_dry_run=True, is_quiet=True) as app:
         servers = _find_servers(app, server_id)
         diagnoses = {server: check_connection(server) for server in servers}
-        for server, diagnosis in diagnoses.items():
-            if diagnosis.is_usable:
-                server.close_breaker()
     _show_diagnoses(options.output, diagnoses)
     return 0 if diagnoses and all(item.is_usable for item in diagnoses.values()) else FAILED
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from nc.errors import CloudError
 from reconciler.application import Application
+from reconciler.diagnosis import tell
 from reconciler.fleet import CloudServer, ServerStopped
 from reconciler.guards import ReadVerdict
 from reconciler.journal import ServiceRecord
@@ -130,7 +131,7 @@ class _Cycle:
         try:
             scan = scan_server(self._app, server, read)
         except (ServerStopped, CloudError) as error:
-            self._leave_out(server, str(error))
+            self._leave_out(server, tell(server, error))
             return
         _log.log(
             "info",
@@ -161,7 +162,7 @@ class _Cycle:
             try:
                 server.ensure_ready()
             except (ServerStopped, CloudError) as error:
-                self._leave_out(server, str(error))
+                self._leave_out(server, tell(server, error))
                 return
         result = self._app.reconciler.reconcile_service(suspect.item_id, actor=self._actor)
         self._count(result)
@@ -171,6 +172,7 @@ class _Cycle:
             is_new = str(server) not in self._report.servers
             self._report.servers.setdefault(str(server), message)
         if is_new:
+            server.note_trouble(message)
             _log.log("warning", "server", server=server.id, result="left out", error=message)
 
     def _count(self, result: PassResult) -> None:

@@ -1,4 +1,4 @@
-"""Names why a server cannot be used, and what helps. `reconciler check-connection`."""
+"""Names why a server cannot be used, and what helps: `reconciler check-connection`, and every report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from nc import CloudClient
 from nc import errors as nc_errors
-from reconciler.fleet import CloudServer
+from reconciler.fleet import CloudServer, ServerStopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,33 @@ _CURES: Final[tuple[tuple[type[nc_errors.CloudError], str, str], ...]] = (
 )
 
 
+_WITHOUT_CURE: Final = (
+    nc_errors.ServerUnreachable,
+    nc_errors.ServerTimeout,
+    nc_errors.BadAnswer,
+    nc_errors.ServerError,
+    nc_errors.Maintenance,
+)
+"""Errors whose own words say what happened, and (unless they name BILLmanager) not what helps."""
+
+
 def check_connection(server: CloudServer) -> Diagnosis:
     """Try the very calls that will be used: find the server, log in, read, and ask for a change.
 
     The change is to add our own account to the group admin, where it is already: it changes nothing.
     """
-    return diagnose(server.client)
+    if server.faults:
+        cure = "correct the server's settings in BILLmanager, or private_key_file"
+        return Diagnosis("configuration", server.faults[0], cure)
+    diagnosis = diagnose(server.client)
+    if diagnosis.is_usable:
+        server.close_breaker()
+        try:
+            server.ensure_ready()
+        except ServerStopped as stopped:
+            if stopped.cause == "identity":
+                return Diagnosis("another installation", str(stopped))
+    return diagnosis
 
 
 def diagnose(client: CloudClient) -> Diagnosis:
@@ -125,6 +146,16 @@ def diagnose(client: CloudClient) -> Diagnosis:
         f"{identity.product} {identity.version}, as {identity.api_user}, {len(groups)} groups, "
         f"instance {identity.instance_id or 'unknown'}; reading and writing are allowed",
     )
+
+
+def tell(server: CloudServer, error: ServerStopped | nc_errors.CloudError) -> str:
+    """One line for a report: which server, what happened, and what helps."""
+    is_stopped = isinstance(error, ServerStopped)  # it names the server itself
+    text = str(error) if is_stopped else f"{server}: {error}"
+    cause = error.__cause__ if is_stopped else error
+    if isinstance(cause, _WITHOUT_CURE) and "BILLmanager" not in str(cause):
+        return f"{text}; {explain(cause).cure}"
+    return text
 
 
 def explain(error: nc_errors.CloudError) -> Diagnosis:

@@ -110,6 +110,11 @@ class CloudServer:
         return f"server {self.id} ({self.name})"
 
     @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with its settings in billing; it cannot be used as long as anything is."""
+        return tuple(fault.removeprefix(f"server {self.id}: ") for fault in self._row.faults)
+
+    @property
     def api_user(self) -> str:
         """The account we work with, as the server spells it once it was asked."""
         return self.identity.api_user if self.identity else self._row.username
@@ -172,6 +177,11 @@ class CloudServer:
         with self._lock:
             return self._edits_paused_until is not None and self._clock() < self._edits_paused_until
 
+    def note_trouble(self, message: str) -> None:
+        """Record why it was left out, for `status`; an open breaker has said so already."""
+        if self._record.breaker_cause is None:
+            self._journal.servers.update(self.id, breaker_message=message)
+
     def approve_identity(self) -> None:
         """Forget the recorded identity: the next contact records the new one."""
         self._journal.servers.update(self.id, instance_id=None, product=None, strange_identity=None)
@@ -184,8 +194,8 @@ class CloudServer:
             self.identity = None
 
     def _check_breaker(self) -> None:
-        if self._row.faults:
-            raise ServerStopped("unconfigured", f"{self}: {self._row.faults[0]}")
+        if self.faults:
+            raise ServerStopped("unconfigured", f"{self}: {self.faults[0]}")
         if not self._row.is_active:
             raise ServerStopped("inactive", f"{self} is switched off in BILLmanager: nothing is done there")
         record = self._record

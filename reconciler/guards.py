@@ -118,8 +118,8 @@ class Guards:
         records = self._journal.servers.list_all()
         seen = sum(record.seen_services or 0 for record in records)
         good = sum(record.good_services or 0 for record in records)
-        smallest = good * (1 - self._limits.max_desired_shrink_percent / 100)
-        return ReadVerdict(seen, good, good > 0 and (seen == 0 or seen < smallest))
+        is_shrunk = (good - seen) * 100 > good * self._limits.max_desired_shrink_percent
+        return ReadVerdict(seen, good, good > 0 and (seen == 0 or is_shrunk))
 
     def _get_cap(self, step: Step) -> Cap | None:
         limits, kind = self._limits, intent.c.kind

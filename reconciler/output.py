@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from reconciler.logs import clean
 
@@ -27,11 +27,11 @@ class Output:
 
     def __init__(self, *, is_json: bool) -> None:
         self.is_json = is_json
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, emoji=False, soft_wrap=True)
 
     def json(self, value: object) -> None:
-        """Print a value as one JSON document."""
-        print(json.dumps(to_plain(value), ensure_ascii=False, indent=2))  # noqa: T201
+        """Print a value as one JSON document, in ASCII: exact, and harmless to any terminal."""
+        print(json.dumps(to_plain(value), indent=2))  # noqa: T201
 
     def line(self, text: str = "") -> None:
         """Print one line."""
@@ -45,7 +45,7 @@ class Output:
             return
         table = Table(*columns, title=title or None, title_justify="left", title_style="bold")
         for row in rows:
-            table.add_row(*[escape(clean(_to_text(value))) for value in row])
+            table.add_row(*[Text(clean(_to_text(value))) for value in row])
         Console(highlight=False).print(table)
 
     @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from nc.errors import AccountIdRefused, CloudError
 from reconciler.application import Application
+from reconciler.diagnosis import tell
 from reconciler.fleet import CloudServer, ServerStopped
 from reconciler.remembering import recall
 from reconciler.scan import Suspect, make_first_record, read_desired, scan_server
@@ -97,11 +98,11 @@ def make_plan(app: Application, *, item_id: int | None = None, server_id: int | 
                 try:
                     planned = _look_again(app, server, suspect, read.namesakes.get(suspect.item_id))
                 except CloudError as error:
-                    plan.errors[f"service {suspect.item_id}"] = f"{server}: {error}"
+                    plan.errors[f"service {suspect.item_id}"] = tell(server, error)
                 else:
                     plan.planned += [planned] if planned is not None else []
         except (ServerStopped, CloudError) as error:
-            plan.errors[str(server)] = str(error)
+            plan.errors[str(server)] = tell(server, error)
     plan.planned.sort(key=lambda planned: planned.item_id)
     return plan
 
@@ -118,7 +119,7 @@ def _plan_service(app: Application, item_id: int) -> Plan:
         server.ensure_ready()
         planned = _judge(app, server, desired, app.journal.services.find_namesake(desired))
     except (ServerStopped, CloudError) as error:
-        plan.errors[str(server)] = str(error)
+        plan.errors[str(server)] = tell(server, error)
         return plan
     if planned.steps or not planned.verdict.state.is_stable:
         plan.planned.append(planned)

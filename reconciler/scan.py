@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import blake2b
 from typing import Final
 
 from reconciler.application import Application
@@ -37,7 +37,7 @@ from states import (
     plan_steps,
 )
 
-_CHUNK: Final = 500
+_CHUNK: Final = 5000
 _OUR_NAME: Final = re.compile(r"user_[0-9]+")
 
 _RECORDABLE: Final = frozenset({ServiceState.ACTIVE, ServiceState.SUSPENDED, ServiceState.ABSENT})
@@ -100,13 +100,11 @@ class ServerScan:
 
     Attributes:
         accounts: how many accounts the server listed.
-        states: how many of its services are in which state, by the scan.
         suspects: what a pass must look at.
         orphans: accounts that look like ours and belong to no service.
     """
 
     accounts: int = 0
-    states: Counter[ServiceState] = field(default_factory=Counter)
     suspects: list[Suspect] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
 
@@ -119,11 +117,13 @@ def read_desired(app: Application, *, is_dry_run: bool = False) -> DesiredRead:
         JournalError: it cannot be recorded.
     """
     services: dict[int, list[DesiredService]] = {}
+    everything: list[DesiredService] = []
     names: dict[tuple[int, str], int] = {}
     namesakes: dict[int, int] = {}
     for desired in app.billing.list_services(with_passwords=False):
         if desired.server_id is None:
             continue
+        everything.append(desired)
         services.setdefault(desired.server_id, []).append(desired)
         if desired.username and not (desired.wish is Wish.NONE and not desired.is_username_recorded):
             place = desired.server_id, make_key(desired.username)
@@ -132,9 +132,7 @@ def read_desired(app: Application, *, is_dry_run: bool = False) -> DesiredRead:
                 namesakes[desired.item_id], namesakes[first] = first, desired.item_id
     read = DesiredRead(services, namesakes)
     if not is_dry_run:
-        app.journal.services.note_desired(
-            (desired for group in services.values() for desired in group), app.clock()
-        )
+        app.journal.services.note_desired(everything, app.clock())
         read.verdict = app.reconciler.guards.record_read(
             {server_id: len(group) for server_id, group in services.items()}
         )
@@ -184,11 +182,9 @@ def scan_server(
         app, scan, observed, circumstances, undelivered, read.namesakes, is_dry_run=is_dry_run
     )
     for chunk in _in_chunks(services):
-        sightings = comparison.compare(chunk)
-        if not is_dry_run:
-            app.journal.services.record_states(sightings, circumstances.now)
+        comparison.compare(chunk)
     if not is_dry_run:
-        app.journal.servers.update(server.id, scanned_at=circumstances.now)
+        app.journal.servers.update(server.id, scanned_at=circumstances.now, breaker_message=None)
     scan.suspects.sort(key=lambda suspect: (suspect.priority, suspect.item_id))
     return scan
 
@@ -204,27 +200,49 @@ class _Comparison:
     undelivered: set[int]
     namesakes: dict[int, int]
     is_dry_run: bool
+    sightings: list[Sighting] = field(default_factory=list)
+    marks: list[tuple[int, int, str]] = field(default_factory=list)
 
-    def compare(self, services: Sequence[DesiredService]) -> list[Sighting]:
-        """Judge some services; suspects go into the scan, stable states are returned."""
-        records = self.app.journal.services.load([desired.item_id for desired in services])
-        sightings = []
-        for desired in services:
+    def compare(self, services: Sequence[DesiredService]) -> None:
+        """Judge some services of one server, ordered by item id; suspects go into the scan.
+
+        What looks as it did when nothing was to be done is not judged again: its mark stands in the
+        journal, and goes with every change of the service's row.
+        """
+        journal = self.app.journal.services
+        server_id = services[0].server_id or 0
+        known = journal.load_quiet_marks(server_id, services[0].item_id, services[-1].item_id)
+        seen = [(desired, self.observed.get(make_key(desired.username))) for desired in services]
+        rest = []
+        context = self._describe_context()
+        for desired, account in seen:
+            mark = _make_quiet_mark(desired, account, self.namesakes.get(desired.item_id), context)
+            if known.get(desired.item_id) != mark or desired.item_id in self.undelivered:
+                rest.append((desired, account, mark))
+        records = journal.load([desired.item_id for desired, _, _ in rest])
+        for desired, account, mark in rest:
             record = records.get(desired.item_id) or make_first_record(desired, self.circumstances.now)
-            sighting = self._judge(desired, record)
-            if sighting is not None:
-                sightings.append(sighting)
-        return sightings
+            self._judge(desired, account, record, mark)
+        if not self.is_dry_run:
+            journal.record_states(self.sightings, self.circumstances.now)
+            journal.record_quiet_marks(self.marks)
+        self.sightings, self.marks = [], []
 
-    def _judge(self, desired: DesiredService, record: ServiceRecord) -> Sighting | None:
+    def _describe_context(self) -> str:
+        """What all verdicts of this scan depend on besides service and account."""
+        around = self.circumstances
+        groups = sorted(around.managed_groups), sorted(around.server_groups or ())
+        return f"{around.policy}{groups}{around.api_user}{self.app.writer.can_write}"
+
+    def _judge(
+        self, desired: DesiredService, account: ObservedAccount | None, record: ServiceRecord, mark: str
+    ) -> None:
         memory = recall(desired, record, self.circumstances.now)
-        account = self.observed.get(make_key(desired.username))
         circumstances = self.circumstances
         if desired.item_id in self.namesakes:
             circumstances = _with_namesake(circumstances, self.namesakes[desired.item_id])
         verdict = classify(desired, account, memory, circumstances)
         steps = plan_steps(verdict, desired, account, memory, circumstances)
-        self.scan.states[verdict.state] += 1
         is_adopted = [step.kind for step in steps] == [StepKind.ADOPT]
         is_settled = (not steps or is_adopted) and not self._needs_a_pass(desired, record, memory)
         is_known = (
@@ -235,20 +253,24 @@ class _Comparison:
         )
         # A dry run shows all that is not as it should be, also what a pass could not tell anew.
         if is_settled and is_known and (verdict.state.is_stable or not self.is_dry_run):
-            return None
+            if verdict.state.is_stable:
+                self.marks.append((desired.item_id, record.version, mark))
+            return
         is_recordable = verdict.state in _RECORDABLE and _equals_but_state(memory, record.memory)
         if is_settled and is_recordable and record.attempts == 0:
             advance(record.memory.state, verdict.state)
-            return Sighting(
+            sighting = Sighting(
                 desired.item_id,
                 record.version,
                 verdict.state,
                 verdict.reason,
                 adopted_userid=account.userid if account and is_adopted else None,
                 agreed_email=get_agreed_email(desired, account),
+                quiet_mark=None if is_adopted else mark,
             )
+            self.sightings.append(sighting)
+            return
         self.scan.suspects.append(_make_suspect(desired, verdict, steps, account, memory))
-        return None
 
     def _needs_a_pass(self, desired: DesiredService, record: ServiceRecord, memory: Memory) -> bool:
         """Whether only a pass can tell: something failed, was not delivered, or is on another server."""
@@ -264,6 +286,35 @@ class _Comparison:
         lacks_name = not (desired.is_username_recorded and desired.is_url_recorded)
         is_ours = memory.ownership is not Ownership.NONE or desired.is_username_recorded
         return is_operation or (lacks_name and is_ours and desired.wish in {Wish.ENABLED, Wish.DISABLED})
+
+
+def _make_quiet_mark(
+    desired: DesiredService, account: ObservedAccount | None, namesake: int | None, context: str
+) -> str:
+    """A mark of everything that a verdict without a date in it depends on."""
+    seen = account and (
+        account.userid,
+        account.is_enabled,
+        account.quota,
+        account.email,
+        account.groups and sorted(account.groups),
+        account.is_subadmin,
+        account.is_complete,
+    )
+    wanted = (
+        desired.wish.value,
+        desired.username,
+        desired.quota,
+        desired.group,
+        desired.email,
+        desired.status,
+        desired.operation,
+        desired.is_username_recorded,
+        desired.is_url_recorded,
+        desired.is_password_recorded,
+        desired.faults,
+    )
+    return blake2b(f"{wanted}{seen}{namesake}{context}".encode(), digest_size=16).hexdigest()
 
 
 def make_first_record(desired: DesiredService, now: datetime) -> ServiceRecord:

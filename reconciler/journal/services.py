@@ -17,6 +17,7 @@ OPEN_OUTCOMES: Final = sa.or_(intent.c.outcome.is_(None), intent.c.outcome == "u
 """An intent whose effect nobody knows yet."""
 
 _CHUNK: Final = 500
+_WIDE_CHUNK: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Sighting:
         state, reason: what it was judged to be.
         adopted_userid: the account that billing names and that is ours from now on; None for none.
         agreed_email: the e-mail that billing and account agree on, for an adopted account.
+        quiet_mark: a mark of all that it was judged by: as long as it is the same, so is the verdict.
     """
 
     item_id: int
@@ -59,6 +61,7 @@ class Sighting:
     reason: str
     adopted_userid: str | None = None
     agreed_email: str | None = None
+    quiet_mark: str | None = None
 
 
 class Services:
@@ -119,11 +122,11 @@ class Services:
             return int(connection.execute(query).scalar_one())
 
     def note_desired(self, services: Iterable[DesiredService], now: datetime) -> None:
-        """Record what billing names for each service; unchanged rows are not written."""
+        """Record what billing names for each service (ordered by item id); unchanged rows are not written."""
         chunk: list[DesiredService] = []
         for desired in services:
             chunk.append(desired)
-            if len(chunk) == _CHUNK:
+            if len(chunk) == _WIDE_CHUNK:
                 self._note_chunk(chunk, now)
                 chunk = []
         if chunk:
@@ -131,7 +134,7 @@ class Services:
 
     def _note_chunk(self, chunk: list[DesiredService], now: datetime) -> None:
         columns = (service.c.item_id, service.c.desired_server_id, service.c.desired_key, service.c.wish)
-        query = sa.select(*columns).where(service.c.item_id.in_([desired.item_id for desired in chunk]))
+        query = sa.select(*columns).where(service.c.item_id.between(chunk[0].item_id, chunk[-1].item_id))
         with self._store.read() as connection:
             known = {row[0]: tuple(row[1:]) for row in connection.execute(query)}
         values = {
@@ -204,6 +207,7 @@ class Services:
                 "key_version": seen.version,
                 "new_state": seen.state.value,
                 "new_reason": seen.reason,
+                "new_mark": seen.quiet_mark,
             }
             for seen in sightings
         ]
@@ -246,9 +250,39 @@ class Services:
                     next_attempt_at=None,
                     last_error=None,
                     blocked_by=None,
+                    quiet_mark=sa.bindparam("new_mark"),
                     version=service.c.version + 1,
                 ),
                 states,
+            )
+
+    def load_quiet_marks(self, server_id: int, first_id: int, last_id: int) -> dict[int, str]:
+        """The marks of a server's services between two item ids that wait for nothing."""
+        query = sa.select(service.c.item_id, service.c.quiet_mark).where(
+            service.c.desired_server_id == server_id,
+            service.c.item_id.between(first_id, last_id),
+            service.c.quiet_mark.is_not(None),
+            service.c.blocked_by.is_(None),
+        )
+        with self._store.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def record_quiet_marks(self, marks: Sequence[tuple[int, int, str]]) -> None:
+        """Record marks (item id, version that was judged, mark); a row changed meanwhile is left alone."""
+        if not marks:
+            return
+        with self._store.write() as connection:
+            connection.execute(
+                sa.update(service)
+                .where(
+                    service.c.item_id == sa.bindparam("key_item"),
+                    service.c.version == sa.bindparam("key_version"),
+                )
+                .values(quiet_mark=sa.bindparam("new_mark")),
+                [
+                    {"key_item": item, "key_version": version, "new_mark": mark}
+                    for item, version, mark in marks
+                ],
             )
 
     def hold(self, item_id: int, reason: str, actor: str, now: datetime) -> None:
@@ -256,6 +290,7 @@ class Services:
         with self._store.write() as connection:
             connection.execute(sa.delete(hold).where(hold.c.item_id == item_id))
             connection.execute(sa.insert(hold).values(item_id=item_id, reason=reason, actor=actor, since=now))
+            update_row(connection, item_id)
 
     def release(self, item_id: int) -> bool:
         """End a pause and a quarantine; False when there was neither."""
@@ -266,6 +301,7 @@ class Services:
                 .where(service.c.item_id == item_id, service.c.quarantine_reason.is_not(None))
                 .values(quarantine_reason=None, quarantine_mark=None, version=service.c.version + 1)
             ).rowcount
+            update_row(connection, item_id)
         return bool(held or freed)
 
 
@@ -276,9 +312,8 @@ def make_key(userid: str) -> str:
 
 def update_row(connection: sa.Connection, item_id: int, **values: Any) -> None:
     """Change columns of one service's row within a transaction."""
-    connection.execute(
-        sa.update(service).where(service.c.item_id == item_id).values(version=service.c.version + 1, **values)
-    )
+    changed = {"quiet_mark": None, "version": service.c.version + 1, **values}
+    connection.execute(sa.update(service).where(service.c.item_id == item_id).values(**changed))
 
 
 def _first_row(item_id: int, server_id: int | None, key: str, wish: str, now: datetime) -> dict[str, object]:

@@ -58,6 +58,8 @@ service: Final = sa.Table(
     sa.Column("quarantine_mark", sa.String(64)),
     sa.Column("retired_since", UtcTime),
     sa.Column("stable_at", UtcTime),
+    # What billing and server looked like when a scan last found nothing to do; gone with every change.
+    sa.Column("quiet_mark", sa.String(32)),
     # Raised by every write: a bulk scan must not overwrite what a pass recorded meanwhile.
     sa.Column("version", sa.Integer, nullable=False),
     sa.Index("service_place", "desired_server_id", "desired_key"),

@@ -7,13 +7,18 @@ open, and that nothing changed that should not.
 from __future__ import annotations
 
 import contextlib
+import logging
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
+from click.testing import CliRunner
 
+from reconciler.cli import main
+from reconciler.logs import ROOT
 from reconciler.sandbox.emulator import CloudEmulator
 from tests.acceptance.conftest import World
 
@@ -32,6 +37,29 @@ def make_clouds(*products: str) -> list[CloudEmulator]:
         CloudEmulator("owncloud" if product == "owncloud" else "nextcloud", admin_password=ADMIN_SECRET)
         for product in products or ("nextcloud", "owncloud")
     ]
+
+
+def invoke(config_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command run in this process: its exit code and words, where a process of its own adds nothing."""
+    logger = logging.getLogger(ROOT)
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    try:
+        result = CliRunner().invoke(main, ["--config", str(config_path), *arguments])
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
+
+
+def check_failure(result: subprocess.CompletedProcess[str], pattern: str, *, exit_code: int = 1) -> None:
+    """Be sure that a command failed with one clear line on standard error and nothing on standard output."""
+    check_words(result)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("reconciler: ")]
+    assert (result.returncode, len(lines), result.stdout) == (exit_code, 1, ""), result
+    assert re.search(pattern, lines[0]), lines[0]
+    assert len(lines[0]) < 500, lines[0]
 
 
 def check_words(result: subprocess.CompletedProcess[str], *, secrets: Iterable[str] = ()) -> str:

@@ -15,15 +15,20 @@ import trustme
 
 from reconciler.sandbox.emulator import CloudEmulator, Fault
 from tests.acceptance.conftest import MakeWorld, World
-from tests.acceptance.evidence import ADMIN_SECRET, check_journal, check_words, dump_accounts, make_clouds
+from tests.acceptance.evidence import (
+    ADMIN_SECRET,
+    SERVICE_SECRET,
+    check_journal,
+    check_words,
+    dump_accounts,
+    make_clouds,
+)
 
 Break = Callable[[World, CloudEmulator, int], None]
 
 
 def add_fault(match: str, kind: Any, **details: Any) -> Break:
-    return lambda world, cloud, server_id: cloud.faults.append(
-        Fault(match, kind, times=None, **details)
-    )
+    return lambda world, cloud, server_id: cloud.faults.append(Fault(match, kind, times=None, **details))
 
 
 def set_param(name: str, value: str) -> Break:
@@ -71,7 +76,7 @@ def log_in_as_nobody(world: World, cloud: CloudEmulator, server_id: int) -> None
 
 
 def enforce_tokens(world: World, cloud: CloudEmulator, server_id: int) -> None:
-    cloud.logins.token_auth_enforced = True
+    cloud.logins.is_token_auth_enforced = True
 
 
 @dataclass(frozen=True)
@@ -79,55 +84,252 @@ class Trouble:
     """One way in which a server cannot be used.
 
     Attributes:
-        message: what `once` says.
+        message: what `plan` and `once` say.
         cause: what `check-connection` calls it.
+        is_passing: it ends without a change in billing.
     """
 
     name: str
     spoil: Break
     message: str
     cause: str
+    is_passing: bool = True
 
 
+LATE: Final = "no complete answer within 1 seconds"
 TROUBLES: Final = (
     Trouble("port closed", stop, "no connection to 127.0.0.1:", "unreachable"),
-    Trouble("hangs", add_fault("status", "hang"), "gave no .*answer|stopped answering", "no answer"),
-    Trouble("hangs later", add_fault("details", "hang"), "gave no .*answer|stopped answering", "ok"),
-    Trouble("drips", add_fault("details", "drip", seconds=0.1), "no complete answer within 1 seconds", "ok"),
-    Trouble("hangs up", add_fault("details", "drop"), "closed the connection", "ok"),
-    Trouble("wrong password", set_credential("nc_password", "wrong"), "refused the API user", "wrong password"),
-    Trouble("app passwords only", enforce_tokens, "refused the API user", "wrong password"),
-    Trouble("not an administrator", log_in_as_nobody, "not an administrator", "not an admin"),
-    Trouble("unreadable password", set_credential("nc_password", "%%%", is_encrypted=False), "its password cannot be decrypted", "configuration"),
-    Trouble("no address", set_param("base_url", ""), "has no URL: enter", "configuration"),
-    Trouble("nonsense for an address", set_param("base_url", "cloud\x1b[31m.example"), "is not an http", "configuration"),
-    Trouble("log-in page", add_fault("*", "html"), "HTML", "wrong path"),
-    Trouble("log-in page later", add_fault("details", "html"), "HTML", "ok"),
-    Trouble("truncated", add_fault("details", "truncate"), "JSON", "ok"),
-    Trouble("cut", add_fault("details", "cut"), "cut short", "ok"),
-    Trouble("empty", add_fault("details", "empty"), "empty", "ok"),
-    Trouble("10 MB", add_fault("details", "huge"), "more than 8388608 bytes", "ok"),
-    Trouble("10 MB of status", add_fault("status", "huge", is_chunked=True), "more than 8388608 bytes", "wrong path"),
-    Trouble("garbage", add_fault("details", "garbage"), "neither JSON nor XML", "ok"),
-    Trouble("not HTTP", add_fault("*", "not_http"), "not HTTP", "wrong path"),
+    Trouble("hangs", add_fault("status", "hang"), LATE, "no answer"),
+    Trouble("hangs later", add_fault("details", "hang"), LATE, "ok"),
+    Trouble("drips", add_fault("details", "drip", seconds=0.1), LATE, "ok"),
+    Trouble("hangs up", add_fault("details", "drop"), "closed the connection before its answer", "ok"),
+    Trouble(
+        "only app passwords", enforce_tokens, "refused the API user's name or password", "wrong password"
+    ),
+    Trouble("log-in page", add_fault("*", "html"), 'an HTML page "Login" instead of JSON', "wrong path"),
+    Trouble("log-in page later", add_fault("details", "html"), 'an HTML page "Login" instead of', "ok"),
+    Trouble("truncated", add_fault("details", "truncate"), 'answered text ".{1,200}" instead of JSON', "ok"),
+    Trouble("cut", add_fault("details", "cut"), "is cut short or not HTTP", "ok"),
+    Trouble("empty", add_fault("details", "empty"), "an empty answer instead of JSON", "ok"),
+    Trouble("10 MB", add_fault("details", "huge"), "answered more than 8388608 bytes", "ok"),
+    Trouble(
+        "10 MB in chunks", add_fault("status", "huge", is_chunked=True), "more than 8388608", "wrong path"
+    ),
+    Trouble("garbage", add_fault("details", "garbage"), 'answered text ".{1,200}" instead of JSON', "ok"),
+    Trouble("not HTTP", add_fault("*", "not_http"), "is cut short or not HTTP", "wrong path"),
     Trouble("failing", add_fault("details", "status", status=500), "failed with HTTP 500", "ok"),
-    Trouble("wrong path", set_param("base_url", "{url}/somewhere"), "404", "wrong path"),
-    Trouble("maintenance", set_maintenance, "maintenance mode", "maintenance"),
+    Trouble("maintenance", set_maintenance, "is in maintenance mode", "maintenance"),
+    Trouble("wrong path", set_param("base_url", "{url}/here"), "answered HTTP 404", "wrong path", False),
+    Trouble(
+        "wrong password", set_credential("nc_password", "x"), "refused the API user", "wrong password", False
+    ),
+    Trouble("no administrator", log_in_as_nobody, "nobody is not in the group admin", "not an admin", False),
+    Trouble(
+        "unreadable password",
+        set_credential("nc_password", "%%%", is_encrypted=False),
+        "its password cannot be decrypted",
+        "configuration",
+        False,
+    ),
+    Trouble("no address", set_param("base_url", ""), "has no URL", "configuration", False),
+    Trouble(
+        "nonsense for an address",
+        set_param("base_url", "cloud\x1b[31m.example"),
+        r"'cloud\\x1b\[31m.example' is not an http\(s\) URL",
+        "configuration",
+        False,
+    ),
 )
 
 
-def test_explore(make_world: MakeWorld) -> None:
+SHORT: Final = {"nextcloud": {"timeout": "1s", "total_timeout": "1s", "connect_timeout": "1s"}}
+
+
+@dataclass
+class Fleet:
+    """A healthy Nextcloud and ownCloud, and one server for each trouble; two services on every one."""
+
+    world: World
+    troubled: dict[int, tuple[Trouble, CloudEmulator]]
+    items: dict[int, list[int]]
+
+    @property
+    def healthy(self) -> list[int]:
+        return [item for number, items in self.items.items() if number not in self.troubled for item in items]
+
+    def check_lines(self, lines: dict[int, str]) -> None:
+        """Each troubled server has one line that names it, what happened and what helps."""
+        assert lines.keys() == self.troubled.keys()
+        for number, (trouble, _) in self.troubled.items():
+            line = lines[number]
+            assert line.startswith(f"server {number} (nextcloud-{number})"), line
+            assert line.count(f"server {number}") == 1, f"named once: {line}"
+            assert re.search(f"{trouble.message}.*[;:] [a-z]", line), (trouble.name, line)
+            assert len(line) < 400, line
+
+
+@pytest.fixture
+def fleet(make_world: MakeWorld) -> Fleet:
     clouds = make_clouds("nextcloud", "owncloud", *["nextcloud"] * len(TROUBLES))
-    world = make_world(clouds=clouds, settings={"nextcloud": {"timeout": "1s", "total_timeout": "1s", "connect_timeout": "1s"}})
+    world = make_world(clouds=clouds, settings=SHORT)
     plan = world.billing.add_plan("Basic", 5)
-    items = [world.sell(plan, number % len(clouds)) for number in range(2*len(clouds))]
-    for number, trouble in enumerate(TROUBLES, start=2):
-        trouble.spoil(world, clouds[number], world.land.server_ids[number])
-    for args in (["plan"], ["once"], ["status"], ["check-connection"]):
-        result = world.run(*args)
-        print("=====", args, result.returncode)
-        print(result.stdout)
-        print("-----")
-        print(result.stderr)
-    print([world.is_delivered(i) for i in items])
-    assert 0
+    ids = world.land.server_ids
+    items = {ids[number]: [world.sell(plan, number) for _ in range(2)] for number in range(len(clouds))}
+    troubled = {}
+    for server_id, cloud, trouble in zip(ids[2:], clouds[2:], TROUBLES, strict=True):
+        trouble.spoil(world, cloud, server_id)
+        troubled[server_id] = trouble, cloud
+    return Fleet(world, troubled, items)
+
+
+def test_a_server_that_cannot_be_used_is_left_alone_and_named_and_the_others_are_served(
+    fleet: Fleet,
+) -> None:
+    world, troubled = fleet.world, fleet.troubled
+    before = {number: dump_accounts(cloud) for number, (_, cloud) in troubled.items()}
+
+    plan = world.run("plan", "--json")
+    check_words(plan)
+    assert plan.returncode == 1
+    errors = json.loads(plan.stdout)["errors"]
+    fleet.check_lines({int(name.split()[1]): message for name, message in errors.items()})
+    planned = {entry["item_id"] for entry in json.loads(plan.stdout)["planned"] if entry["changes"]}
+    assert planned == set(fleet.healthy), "what can be compared is compared"
+
+    result = world.run("once")
+    check_words(result)
+    assert result.returncode == 1
+    left_out = [line.removeprefix("left out: ") for line in result.stdout.splitlines() if "left out" in line]
+    fleet.check_lines({int(line.split()[1]): line for line in left_out})
+    assert all(world.is_delivered(item) for item in fleet.healthy)
+    check_journal(world.land.folder)
+
+    check = world.run("check-connection", "--json")
+    check_words(check)
+    assert check.returncode == 1
+    causes = {entry["server_id"]: entry for entry in json.loads(check.stdout)}
+    assert {number: causes[number]["cause"] for number in troubled} == {
+        number: trouble.cause for number, (trouble, _) in troubled.items()
+    }
+    assert all(causes[number]["cure"] for number, (trouble, _) in troubled.items() if trouble.cause != "ok")
+
+    status = check_words(world.run("status"))
+    conditions = {
+        int(line.split("\t")[0]): line.split("\t")[4] for line in status.splitlines() if line[0].isdigit()
+    }
+    assert {
+        number for number, condition in conditions.items() if condition == "ok"
+    } == fleet.items.keys() - troubled.keys()
+
+    for number, (trouble, cloud) in troubled.items():
+        assert dump_accounts(cloud) == before[number], trouble
+        assert cloud.mutating_calls() == [] or trouble.cause == "ok", (
+            "only check-connection asked for a change"
+        )
+        assert cloud.login_count <= 8, f"{trouble.name}: no server is stormed with log-ins"
+    for number, (trouble, cloud) in troubled.items():
+        if trouble.cause == "wrong password":
+            assert cloud.login_count == 3, (
+                "one try each by plan, once and check-connection: more locks us out"
+            )
+
+
+def test_a_server_that_comes_back_is_served_at_the_next_cycle(fleet: Fleet) -> None:
+    world = fleet.world
+    world.once()
+    back = {number for number, (trouble, _) in fleet.troubled.items() if trouble.is_passing}
+    for number in back:
+        cloud = fleet.troubled[number][1]
+        cloud.faults.clear()
+        cloud.maintenance = cloud.logins.is_token_auth_enforced = False
+        cloud.stop()
+        cloud.start()
+    world.wait(minutes=11)
+    report = world.once()
+    assert {int(name.split()[1]) for name in report.servers} == fleet.troubled.keys() - back
+    assert all(world.is_delivered(item) for number in back for item in fleet.items[number])
+
+
+def test_single_answers_that_cannot_be_read_stop_that_server_s_services_only(make_world: MakeWorld) -> None:
+    world = make_world(clouds=make_clouds("nextcloud", "nextcloud"))
+    plan = world.billing.add_plan("Basic", 5)
+    items = [world.sell(plan, number % 2) for number in range(16)]
+    bad, good = world.land.clouds
+    bad.faults.append(Fault("get", "html", times=None))
+    result = world.run("once")
+    check_words(result)
+    assert result.returncode == 1
+    assert "left out: server 1 (nextcloud-1): " in result.stdout, "five failures in a row stop the rest"
+    assert all(world.is_delivered(item) for item in items[1::2])
+    assert bad.mutating_calls() == [], "unknown is not absent"
+    plan_result = world.run("plan")
+    check_words(plan_result)
+    assert plan_result.returncode == 1
+    assert set(good.accounts) == {"admin", *(f"user_{item}" for item in items[1::2])}
+
+
+def test_a_redirect_to_another_host_is_refused_and_never_sees_a_password(make_world: MakeWorld) -> None:
+    world = make_world(clouds=make_clouds())
+    plan = world.billing.add_plan("Basic", 5)
+    items = [world.sell(plan, number) for number in (0, 1)]
+    with CloudEmulator("nextcloud", admin_password=ADMIN_SECRET) as trap:
+        target = f"{trap.base_url.replace('127.0.0.1', 'localhost')}/ocs/v2.php/cloud/user"
+        world.nextcloud.faults.append(
+            Fault("user", "status", status=302, headers=(("Location", target),), times=None)
+        )
+        result = world.run("once")
+        assert trap.calls == []
+    check_words(result)
+    assert result.returncode == 1
+    assert re.search(
+        r"left out: server 1 .* redirects to http://localhost:\d+.*: put this address", result.stdout
+    )
+    assert world.nextcloud.mutating_calls() == []
+    assert world.is_delivered(items[1])
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused_and_accepted_with_its_ca_file(
+    make_world: MakeWorld, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    secured = CloudEmulator("owncloud", admin_password=ADMIN_SECRET, tls_context=context)
+    world = make_world(clouds=[secured, *make_clouds("nextcloud")])
+    plan = world.billing.add_plan("Basic", 5)
+    items = [world.sell(plan, number) for number in (0, 1)]
+
+    result = world.run("once")
+    check_words(result)
+    assert result.returncode == 1
+    assert re.search(r"left out: server 1 .*TLS connection .* refused .*ca_file", result.stdout)
+    assert secured.calls == [], "nothing was sent"
+    assert world.is_delivered(items[1])
+    assert world.run_json("check-connection", "1")[0]["cause"] == "TLS"
+
+    world.land.configure({"nextcloud.server.1": {"ca_file": str(tmp_path / "ca.pem")}})
+    world.run("check-connection", "1")
+    result = world.run("once")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert secured.accounts[f"user_{items[0]}"].quota_definition == "5 GB"
+
+
+def test_what_a_server_repeats_of_a_password_is_kept_from_every_eye(make_world: MakeWorld) -> None:
+    world = make_world(clouds=make_clouds())
+    plan = world.billing.add_plan("Basic", 5)
+    items = [
+        world.sell(plan, number, username=f"user_{number}", userpassword=SERVICE_SECRET) for number in (0, 1)
+    ]
+    for cloud in world.land.clouds:
+        echo = f"{SERVICE_SECRET} is weak, said {ADMIN_SECRET}"
+        envelope = {"ocs": {"meta": {"status": "failure", "statuscode": 107, "message": echo}, "data": []}}
+        fault = Fault(
+            "create", "status", status=400, body=json.dumps(envelope), content_type="application/json"
+        )
+        html = Fault("create", "status", status=500, body=f"<h1>{echo}</h1>", times=None)
+        cloud.faults += [fault, html]
+    for arguments in (["once"], ["once"], ["status"], *(["history", str(item)] for item in items)):
+        result = world.run(*arguments)
+        assert "is weak" in check_words(result), "the server's words are told, the secrets in them are not"
+    check_journal(world.land.folder)

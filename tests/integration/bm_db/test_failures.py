@@ -315,3 +315,21 @@ def test_path_with_odd_characters_is_opened(tmp_path: Path) -> None:
     billing = open_billing(f"sqlite:///{path}", password="unused", private_key_pem=None)
     assert billing.list_servers() == []
     billing.close()
+
+
+def test_bound_values_are_in_no_message_and_no_traceback(make_billing: Maker) -> None:
+    world = make_billing("live", "sqlite")
+    with opened(world.url) as database:
+        with pytest.raises(errors.SchemaMismatch) as caught, database.reading() as connection:
+            connection.execute(text("SELECT 1 FROM no_such_table WHERE x = :value"), {"value": SECRET})
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_password_in_a_servers_text_is_taken_out(
+    postgres: DatabaseServer, make_database: Callable[[str], str]
+) -> None:
+    # PostgreSQL lets its administrator in whatever the password, and repeats the table's name.
+    with opened(make_database(postgres.kind), "hunter22") as database:
+        failure = fail(database, "SELECT 1 FROM hunter22", errors.SchemaMismatch)
+    assert "hunter22" not in str(failure)
+    assert "***" in str(failure)

@@ -109,6 +109,7 @@ BAD_URLS = (
     "https://cloud example.net",
     "https://cloud.exa\nmple.net",
     "https://root:pw@cloud.example.net",
+    "https://root@cloud.example.net",
     "https://cloud.example.net/?a=b",
     "https://cloud.example.net/#x",
 )

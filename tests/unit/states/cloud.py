@@ -105,7 +105,7 @@ class Reconciler:
 
     cloud: Cloud
     password: str = "ours"
-    memory: Memory = Memory()
+    memory: Memory = field(default_factory=Memory)
     verdict: Verdict | None = None
     done: list[StepKind] = field(default_factory=list)
 
@@ -137,24 +137,28 @@ class Reconciler:
 
     def _take(self, step: Step) -> None:
         if step.kind is StepKind.CREATE:
-            is_answered = self.cloud.create(step, self.password)
-            self.memory = replace(self.memory, has_open_create=not is_answered)
-            if is_answered:
-                self._own(Ownership.CREATED, step.userid)
+            if self.cloud.create(step, self.password):
+                self._remember_creation(step.userid)
+            else:
+                self.memory = replace(self.memory, has_open_create=True)
         elif step.kind is StepKind.PROVE_OWNERSHIP:
-            self.memory = replace(self.memory, has_open_create=False)
             if self.cloud.accounts[step.userid].password == self.password:
-                self._own(Ownership.CREATED, step.userid)
+                self._remember_creation(step.userid)
+            else:
+                self.memory = replace(self.memory, has_open_create=False)
         elif step.kind is StepKind.ADOPT:
-            self._own(Ownership.ADOPTED, step.userid)
-            self.memory = replace(self.memory, is_provisioned=True)
+            self.memory = replace(
+                self.memory, ownership=Ownership.ADOPTED, server_id=3, userid=step.userid, is_provisioned=True
+            )
         else:
             self.cloud.change(step)
             if step.kind is StepKind.SET_EMAIL:
                 self.memory = replace(self.memory, applied_email=step.email)
 
-    def _own(self, ownership: Ownership, userid: str) -> None:
-        self.memory = replace(self.memory, ownership=ownership, server_id=3, userid=userid)
+    def _remember_creation(self, userid: str) -> None:
+        """A new account, not yet known to be complete, whatever there was before."""
+        state, since = self.memory.state, self.memory.retired_since
+        self.memory = Memory(state, Ownership.CREATED, server_id=3, userid=userid, retired_since=since)
 
     def _settle(self, desired: DesiredService) -> None:
         if self.memory.state in {ServiceState.ACTIVE, ServiceState.SUSPENDED}:

@@ -214,7 +214,7 @@ def services(draw: st.DrawFn) -> DesiredService:
     return DesiredService(
         item_id=7,
         server_id=draw(_mostly(3, rarely=(None, 4))),
-        wish=draw(st.sampled_from(Wish)),
+        wish=draw(_mostly(Wish.ENABLED, Wish.DISABLED, Wish.ABSENT, rarely=(Wish.NONE, Wish.AS_IS))),
         username=draw(_usernames),
         quota=None if FaultField.QUOTA in wrong else draw(_sold_quotas),
         group=None if FaultField.GROUP in wrong else draw(_groups),
@@ -250,7 +250,7 @@ memories = st.builds(
     userid=_mostly(USER, "USER_7", rarely=(None, "other")),
     is_provisioned=st.booleans(),
     applied_email=_emails,
-    has_open_create=st.booleans(),
+    has_open_create=_mostly(False, rarely=(True,)),
     hold_reason=_mostly(None, rarely=("a person said so",)),
     quarantine_reason=_mostly(None, rarely=("a hot loop",)),
     retired_since=st.one_of(st.none(), st.integers(0, 100).map(lambda hours: NOW - timedelta(hours=hours))),
@@ -280,7 +280,7 @@ surroundings = st.builds(
 
 _unrelated = st.builds(
     Situation,
-    desired=st.one_of(services(), services(), services(), st.none()),
+    desired=_mostly(True, rarely=(False,)).flatmap(lambda is_there: services() if is_there else st.none()),
     observed=st.one_of(accounts, accounts, st.none()),
     memory=memories,
     circumstances=surroundings,
@@ -291,12 +291,17 @@ _unrelated = st.builds(
 def _situations(draw: st.DrawFn) -> Situation:
     one = draw(_unrelated)
     desired, observed = one.desired, one.observed
-    if desired is None or observed is None or desired.quota is None or draw(st.booleans()):
+    if desired is None or observed is None:
         return one
-    quota = desired.quota if desired.quota is UNLIMITED else to_storable_bytes(desired.quota)
-    groups = frozenset({desired.group} if desired.group else ())
-    return replace(one, observed=replace(observed, quota=quota, email=desired.email, groups=groups))
+    as_sold: dict[str, Any] = {}
+    if desired.quota is not None and draw(st.booleans()):
+        as_sold["quota"] = UNLIMITED if desired.quota is UNLIMITED else to_storable_bytes(desired.quota)
+    if draw(st.booleans()):
+        as_sold["email"] = desired.email
+    if draw(st.booleans()):
+        as_sold["groups"] = frozenset({desired.group} if desired.group else ())
+    return replace(one, observed=replace(observed, **as_sold))
 
 
 situations = _situations()
-"""Of every kind; in half of them the account's fields are as sold (chance alone would not meet that)."""
+"""Of every kind; half of an account's fields are as sold (chance alone would hardly meet all at once)."""

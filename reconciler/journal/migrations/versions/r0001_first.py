@@ -119,6 +119,7 @@ def upgrade() -> None:
         sa.Column("quarantine_mark", sa.String(length=64), nullable=True),
         sa.Column("retired_since", sa.Double(), nullable=True),
         sa.Column("stable_at", sa.Double(), nullable=True),
+        sa.Column("quiet_mark", sa.String(length=32), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("item_id"),
         mysql_charset="utf8mb4",

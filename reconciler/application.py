@@ -16,6 +16,7 @@ from bm_db import (
     open_billing,
     read_db_conf,
 )
+from bm_db.errors import BillingError
 from reconciler.clock import Clock, system_clock
 from reconciler.config import Config, ConfigInvalid, read_secret
 from reconciler.fleet import Fleet, OnCall
@@ -69,6 +70,15 @@ class Application:
         self.billing.close()
 
 
+def check_billing(config: Config) -> list[str]:
+    """What is wrong with the database address, the key and the quota sources; nothing is connected."""
+    try:
+        _open_billing(config).close()
+    except ConfigInvalid as error:
+        return error.errors
+    return []
+
+
 def _open_billing(config: Config) -> Billing:
     section = config.billmanager
     key = None if section.private_key_file is None else _read_bytes(section.private_key_file)
@@ -79,13 +89,16 @@ def _open_billing(config: Config) -> Billing:
     else:
         file = section.database_password_file
         url, password = section.database_url or "", None if file is None else read_secret(file)
-    return open_billing(
-        url,
-        password=password,
-        private_key_pem=key,
-        module=section.module,
-        quota_sources=section.quota_sources,
-    )
+    try:
+        return open_billing(
+            url,
+            password=password,
+            private_key_pem=key,
+            module=section.module,
+            quota_sources=section.quota_sources,
+        )
+    except BillingError as error:  # nothing is connected yet: only settings can be wrong
+        raise ConfigInvalid([f"billmanager: {error}"]) from error
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Final, ParamSpec
 import click
 
 from bm_db.errors import BillingError
-from reconciler.application import Application
+from reconciler.application import Application, check_billing
 from reconciler.config import Config, ConfigInvalid, check_files, find_path, load_config
 from reconciler.cycle import CycleReport, run_cycle
 from reconciler.diagnosis import Diagnosis, check_connection
@@ -118,6 +118,8 @@ def _show_report(output: Output, report: CycleReport) -> None:
         )
     _show_services(output, "needs a person", report.attention)
     _show_services(output, "waits", report.blocked)
+    if report.busy:
+        output.line(f"another process is working on: {_shorten([str(item) for item in report.busy])}")
     for server_id, orphans in sorted(report.orphans.items()):
         output.line(f"server {server_id}: accounts that belong to no service: {_shorten(orphans)}")
 
@@ -436,7 +438,7 @@ def vars_of(diagnosis: Diagnosis) -> dict[str, Any]:
 def validate_config(options: _Options) -> int:
     """Check the configuration and the files it names; all errors at once."""
     config = load_config(options.config_path)
-    faults = check_files(config)
+    faults = check_files(config) or check_billing(config)
     if faults:
         raise ConfigInvalid(faults)
     if options.output.is_json:

@@ -44,6 +44,7 @@ class CycleReport:
         states: how many services are in which state now.
         attention: services that a person should know of.
         blocked: services whose next step waits for a guard or a server.
+        busy: services that another process is working on; they were left to it.
         servers: why a server was left out, by its name.
         orphans: accounts that look like ours and belong to no service, by server id.
         read: what the desired-read guard says.
@@ -56,6 +57,7 @@ class CycleReport:
     states: Counter[str] = field(default_factory=Counter)
     attention: list[ServiceRecord] = field(default_factory=list)
     blocked: list[ServiceRecord] = field(default_factory=list)
+    busy: list[int] = field(default_factory=list)
     servers: dict[str, str] = field(default_factory=dict)
     orphans: dict[int, list[str]] = field(default_factory=dict)
     read: ReadVerdict | None = None
@@ -65,7 +67,7 @@ class CycleReport:
     def is_converged(self) -> bool:
         """Whether everything is as sold, or only waits for time to pass."""
         is_suspicious = self.read is not None and self.read.is_suspicious
-        return not (self.attention or self.blocked or self.servers or is_suspicious)
+        return not (self.attention or self.blocked or self.busy or self.servers or is_suspicious)
 
 
 def run_cycle(app: Application, *, actor: str = "once", progress: Progress | None = None) -> CycleReport:
@@ -96,10 +98,11 @@ class _Cycle:
         read = read_desired(self._app)
         self._report.services, self._report.read = read.count(), read.verdict
         self._work_on(find_vanished(self._app, read), None, 1)
-        if servers:
-            with ThreadPoolExecutor(len(servers), thread_name_prefix="server") as pool:
-                for server in servers:
-                    pool.submit(self._guarded, self._run_server, server, read)
+        try:
+            self._run_servers(servers, read)
+        except KeyboardInterrupt as stop:
+            self._failure = stop  # the workers finish the step they are at and begin no other
+            raise
         if self._failure is not None:
             raise self._failure
         self._sum_up()
@@ -116,6 +119,12 @@ class _Cycle:
             duration=self._report.duration_seconds,
         )
         return self._report
+
+    def _run_servers(self, servers: list[CloudServer], read: DesiredRead) -> None:
+        if servers:
+            with ThreadPoolExecutor(len(servers), thread_name_prefix="server") as pool:
+                for server in servers:
+                    pool.submit(self._guarded, self._run_server, server, read)
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         """Keep the first failure that ends the whole cycle; the other workers stop at it."""
@@ -179,6 +188,8 @@ class _Cycle:
         with self._lock:
             self._report.passes += 1
             self._report.steps.update(result.steps)
+            if result.is_busy:
+                self._report.busy.append(result.item_id)
             self._done += 1
             if self._progress is not None:
                 self._progress(self._done, self._known)

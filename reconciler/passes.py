@@ -7,9 +7,7 @@ cycle, an operator's resync, BILLmanager's command. The steps are numbered as in
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
-import socket
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,7 +21,14 @@ from reconciler.config import Config
 from reconciler.credentials import generate_password
 from reconciler.fleet import CloudServer, Fleet, ServerStopped
 from reconciler.guards import Guards
-from reconciler.journal import Journal, Lease, Outcome, ServiceRecord
+from reconciler.journal import (
+    HistoryEntry,
+    Journal,
+    Lease,
+    Outcome,
+    ServiceRecord,
+    describe_this_process,
+)
 from reconciler.logs import get_logger
 from reconciler.remembering import (
     forget_account,
@@ -142,7 +147,7 @@ class Reconciler:
         self._clock: Final = clock
         self._policy: Final = config.policy.as_policy()
         self.guards: Final = Guards(journal, config.guards)
-        self._holder: Final = f"{socket.gethostname()}:{os.getpid()}"
+        self._holder: Final = describe_this_process()
         self._managed_groups: frozenset[str] | None = None
 
     def refresh_tariffs(self) -> None:
@@ -340,7 +345,7 @@ class Reconciler:
         observed = one.observed
         if observed is None:
             raise AssertionError("an account that is not there cannot be adopted")
-        one.result.steps.append(StepKind.ADOPT)
+        self._note(one, server, Step(StepKind.ADOPT, observed.userid), "done")
         self._remember(
             one,
             dataclasses.replace(
@@ -352,6 +357,22 @@ class Reconciler:
             ),
         )
 
+    def _note(self, one: _Pass, server: CloudServer, step: Step, result: str) -> None:
+        """Write a step that changed nothing on the server into result and history."""
+        one.result.steps.append(step.kind)
+        entry = HistoryEntry(
+            item_id=one.lease.item_id,
+            server_id=server.id,
+            at=self._clock(),
+            actor=one.actor,
+            action=step.kind.value,
+            wanted=describe_step(step),
+            observed=describe_account(one.observed),
+            result=result,
+            why=one.result.reason,
+        )
+        self._journal.history.add(entry)
+
     def _prove(self, one: _Pass, server: CloudServer, step: Step) -> None:
         """Log in with the password of the create that was never answered: is the account ours?"""
         now = self._clock()
@@ -360,7 +381,7 @@ class Reconciler:
         if known is not None:
             with server.calling():
                 is_proved = server.client.prove_password(step.userid, known[1])
-        one.result.steps.append(StepKind.PROVE_OWNERSHIP)
+        self._note(one, server, step, "done" if is_proved else "refused")
         self._journal.intents.settle_creates(
             one.lease.item_id,
             step.userid,

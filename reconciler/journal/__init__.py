@@ -20,6 +20,7 @@ from reconciler.journal.errors import (
     LeaseLost,
 )
 from reconciler.journal.history import History, HistoryEntry
+from reconciler.journal.holders import describe_this_process
 from reconciler.journal.intents import Begun, Intents, Outcome
 from reconciler.journal.keys import make_scratch_key, read_or_create_key
 from reconciler.journal.leases import Lease, Leases
@@ -43,6 +44,7 @@ __all__ = [
     "ServerRecord",
     "ServiceRecord",
     "Sighting",
+    "describe_this_process",
     "make_key",
     "open_journal",
 ]

@@ -9,6 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from reconciler.journal.errors import LeaseLost
+from reconciler.journal.holders import is_gone
 from reconciler.journal.store import Store
 from reconciler.journal.tables import lease
 
@@ -35,11 +36,14 @@ class Leases:
         self._store: Final = store
 
     def acquire(self, item_id: int, holder: str, now: datetime) -> Lease | None:
-        """Take a service; None when another worker has it."""
+        """Take a service; None when another worker has it.
+
+        The lease of a process of this machine that has ended is taken over at once.
+        """
         expires_at = now + timedelta(seconds=LEASE_SECONDS)
         with self._store.write() as connection:
             row = connection.execute(
-                sa.select(lease.c.epoch, lease.c.expires_at)
+                sa.select(lease.c.epoch, lease.c.expires_at, lease.c.holder)
                 .where(lease.c.item_id == item_id)
                 .with_for_update()
             ).one_or_none()
@@ -54,7 +58,7 @@ class Leases:
                 except sa.exc.IntegrityError:
                     return None
                 return Lease(item_id, holder, 1)
-            if row.expires_at > now:
+            if row.expires_at > now and not is_gone(row.holder):
                 return None
             connection.execute(
                 sa.update(lease)

@@ -139,7 +139,7 @@ lease: Final = sa.Table(
     "lease",
     metadata,
     sa.Column("item_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("holder", sa.String(128), nullable=False),
+    sa.Column("holder", sa.String(255), nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("expires_at", UtcTime, nullable=False),
 )

@@ -35,6 +35,7 @@ class Provider:
     server: DatabaseServer
     user: str
     password_file: Path
+    new_item: int
 
     @property
     def url(self) -> sa.URL:
@@ -48,6 +49,26 @@ class Provider:
 
     def execute(self, statement: str) -> None:
         self.server.execute(statement, database=self.url.database)
+
+    def cut_off(self) -> None:
+        """End the program's connections and let it make no new one."""
+        database = self.url.database
+        if self.server.kind == "mariadb":
+            who = f"{self.user}@'127.0.0.1'"
+            self.server.execute(f"ALTER USER {who} ACCOUNT LOCK", f"KILL CONNECTION USER {who}")
+        else:
+            self.world.billing.engine.dispose()
+            self.server.execute(
+                f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS false",
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'",
+            )
+
+    def let_in(self) -> None:
+        """Undo it."""
+        if self.server.kind == "mariadb":
+            self.server.execute(f"ALTER USER {self.user}@'127.0.0.1' ACCOUNT UNLOCK")
+        else:
+            self.server.execute(f"ALTER DATABASE {self.url.database} WITH ALLOW_CONNECTIONS true")
 
     def check_refusal(self, pattern: str, *, is_process: bool = False) -> None:
         """Every command that needs billing says why it cannot be read, and nothing changes."""
@@ -78,7 +99,7 @@ def provider(request: pytest.FixtureRequest, make_world: MakeWorld, tmp_path: Pa
     plan = world.billing.add_plan("Basic", 5)
     items = [world.sell(plan, number % 2) for number in range(4)]
     world.once()
-    world.sell(plan, 0)
+    new_item = world.sell(plan, 0)
     world.billing.set_status(items[1], 4)
     database = sa.make_url(world.land.database_url).database
     user = f"p_{database}"
@@ -99,7 +120,7 @@ def provider(request: pytest.FixtureRequest, make_world: MakeWorld, tmp_path: Pa
         server.execute(
             f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {user}", database=database
         )
-    provider = Provider(world, server, user, file)
+    provider = Provider(world, server, user, file, new_item)
     provider.configure(provider.url)
     yield provider
     if server.kind == "postgres":
@@ -141,13 +162,13 @@ def test_a_database_that_does_not_exist(provider: Provider) -> None:
 
 def test_a_table_that_is_missing(provider: Provider) -> None:
     provider.execute("ALTER TABLE item RENAME TO item_gone")
-    provider.check_refusal(r"billing database .* lacks .*item.*: check that database_url names")
+    provider.check_refusal("the billing database has no table item: check that database_url names")
     provider.execute("ALTER TABLE item_gone RENAME TO item")
 
 
 def test_a_column_that_is_missing(provider: Provider) -> None:
     provider.execute("ALTER TABLE item RENAME COLUMN status TO status_gone")
-    provider.check_refusal(r"billing database .* lacks .*item\.?.*status.*: check that database_url names")
+    provider.check_refusal(r"the billing database has no column item\.status: check that database_url names")
     provider.execute("ALTER TABLE item RENAME COLUMN status_gone TO status")
 
 
@@ -163,4 +184,50 @@ def test_another_private_key_leaves_the_servers_alone(provider: Provider) -> Non
         assert f"{line}(the value was not encrypted for this key): check private_key_file" in said
     assert [dump_accounts(cloud) for cloud in world.land.clouds] == before
     (world.land.folder / "billmgr.pem").write_text("no key")
-    provider.check_refusal("BILLmanager's private key is not a PEM private key: .*private_key_file")
+    for arguments in (["once"], ["plan"], ["status"], ["validate-config"]):
+        refusal = invoke(world.land.config_path, *arguments)
+        check_failure(refusal, "BILLmanager's private key is not a PEM private key: .*file", exit_code=2)
+
+
+def cut_off_at(provider: Provider, operation: str) -> Fault:
+    """A fault that does nothing to the server: the database goes away when it is asked this."""
+    seen: list[Call] = []
+
+    def match(call: Call) -> bool:
+        if call.operation == operation and not seen:
+            seen.append(call)
+            provider.cut_off()
+        return False
+
+    return Fault(match)
+
+
+def test_a_database_that_goes_away_after_the_listing_ends_the_cycle(provider: Provider) -> None:
+    world = provider.world
+    world.nextcloud.clear_calls()
+    world.nextcloud.faults.append(cut_off_at(provider, "details"))
+    result = world.run("once")
+    check_failure(result, "billing database .*: (check|look)")
+    assert world.nextcloud.mutating_calls() == [], "no step without a fresh read of what is wanted"
+    provider.let_in()
+    world.nextcloud.faults.clear()
+    assert world.run("once").returncode == 0
+    assert world.is_delivered(provider.new_item)
+
+
+def test_a_database_that_goes_away_between_creation_and_delivery_loses_no_password(
+    provider: Provider,
+) -> None:
+    world = provider.world
+    world.nextcloud.faults.append(cut_off_at(provider, "create"))
+    result = world.run("once")
+    check_words(result)
+    assert result.returncode == 1
+    provider.let_in()
+    account = world.nextcloud.accounts[f"user_{provider.new_item}"]
+    password = account.password
+    assert not world.is_delivered(provider.new_item)
+    assert world.run("once").returncode == 0
+    assert world.is_delivered(provider.new_item)
+    assert world.billing.get_password(provider.new_item) == password == account.password
+    check_journal(world.land.folder, secrets=[password])

@@ -71,7 +71,7 @@ def upgrade() -> None:
     op.create_table(
         "lease",
         sa.Column("item_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("holder", sa.String(length=128), nullable=False),
+        sa.Column("holder", sa.String(length=255), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("item_id"),

@@ -109,8 +109,8 @@ def _read_parameters(
             table.c.item.in_(_ids(ids)), table.c.intname.in_(sorted(names))
         )
     )
-    for row in rows:
-        yield row.item, (row.intname, row.value)
+    for item_id, intname, value in rows:
+        yield item_id, (intname, value)
 
 
 def _read_addons(
@@ -164,11 +164,11 @@ def _read_emails(
     is_switched = schema.has("user", "enabled")
     enabled: dict[int, list[str]] = {}
     disabled: dict[int, list[str]] = {}
-    for person in people:
-        email = read_filled_text(person.email)
+    for account, address, switch in people:
+        email = read_filled_text(address)
         if email is not None:
-            side = enabled if is_on(person.enabled, default=not is_switched) else disabled
-            side.setdefault(person.account, []).append(email)
+            side = enabled if is_on(switch, default=not is_switched) else disabled
+            side.setdefault(account, []).append(email)
     return {
         account: enabled.get(account, []) + disabled.get(account, []) for account in {*enabled, *disabled}
     }

@@ -50,6 +50,7 @@ _OPERATION_WISHES: Final = {
 # What Nextcloud (without the plus) and ownCloud accept in an id; whether this server does, it says itself.
 _USERNAME: Final = re.compile(r"[a-zA-Z0-9 _.@\-'+]{1,64}", re.ASCII)
 _LONGEST_EMAIL: Final = 254
+_NAMES_WITHOUT_QUOTA: Final = frozenset({USERNAME, URL})
 
 
 class ServiceReader:
@@ -122,6 +123,7 @@ class _Understanding:
         self._sources = sources
         self._is_decrypting = is_decrypting
         self._parameters: ParameterValues = gather_parameters(row.parameters)
+        self._passwords = gather_parameters(row.passwords).get(PASSWORD)
         self._faults: list[Fault] = []
 
     def build(self) -> DesiredService:
@@ -144,7 +146,7 @@ class _Understanding:
             operation=operation,
             is_username_recorded=USERNAME in self._parameters,
             is_url_recorded=URL in self._parameters,
-            is_password_recorded=self._has_password(),
+            is_password_recorded=bool(self._passwords),
             password=password,
             faults=tuple(self._faults),
         )
@@ -201,13 +203,26 @@ class _Understanding:
             missing = show(item.pricelist)
             self._fault(FaultField.QUOTA, f"its tariff {missing} is not in BILLmanager: give it a tariff")
             return None
+        is_usual = not self._row.addons and self._parameters.keys() <= _NAMES_WITHOUT_QUOTA
+        # Most services of a plan have bought nothing more: what the plan sells is computed once.
+        known = self._tariffs.usual_quotas if is_usual else {}
+        key = plan.id, item.period
+        if key not in known:
+            known[key] = self._compute_quota(plan)
+        quota = known[key]
+        if isinstance(quota, UnreadableValue):
+            self._fault(FaultField.QUOTA, str(quota))
+            return None
+        return quota
+
+    def _compute_quota(self, plan: Plan) -> SoldQuota | UnreadableValue:
+        row = self._row
         try:
             return compute_sold_quota(
-                plan, self._row.addons, self._parameters, item.period, self._tariffs.measures, self._sources
+                plan, row.addons, self._parameters, row.item.period, self._tariffs.measures, self._sources
             )
         except UnreadableValue as exc:
-            self._fault(FaultField.QUOTA, str(exc))
-            return None
+            return exc
 
     def _read_group(self, plan: Plan | None) -> str | None:
         if plan is None:
@@ -234,12 +249,9 @@ class _Understanding:
             return None
         return email
 
-    def _has_password(self) -> bool:
-        return PASSWORD in gather_parameters(self._row.passwords)
-
     def _read_password(self) -> str | None:
         """The password on record in the clear; None without one, when unreadable, or when not asked for."""
-        values = gather_parameters(self._row.passwords).get(PASSWORD)
+        values = self._passwords
         if not values or not self._is_decrypting:
             return None
         cure = "check private_key_file, or set a new password"

@@ -26,6 +26,7 @@ from bm_db.values import (
     read_number,
     show,
 )
+from states.model import SoldQuota
 
 GROUP_PARAMETER: Final = "usergroup"
 ADMIN_GROUP: Final = "admin"
@@ -110,11 +111,18 @@ class Measures:
 
 
 class Tariffs:
-    """The plans of one listing."""
+    """The plans of one listing.
+
+    Attributes:
+        measures: the installation's units.
+        usual_quotas: by plan and period, what a service that bought nothing more gets, or why that
+            cannot be told; filled by `bm_db.services`.
+    """
 
     def __init__(self, plans: Mapping[int, Plan], measures: Measures) -> None:
         self._plans = plans
         self.measures = measures
+        self.usual_quotas: dict[tuple[int, object], SoldQuota | UnreadableValue] = {}
 
     def get(self, plan_id: int) -> Plan | None:
         """The plan, None when there is no such row."""

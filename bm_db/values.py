@@ -44,7 +44,7 @@ def read_text(value: object) -> str | None:
 
 def read_filled_text(value: object) -> str | None:
     """The value as text without blanks at the ends; None for NULL or blank."""
-    text = read_text(value)
+    text = value if isinstance(value, str) else read_text(value)
     return (text.strip() or None) if text else None
 
 
@@ -72,6 +72,8 @@ def read_integer(value: object) -> int | None:
     Raises:
         UnreadableValue: not an integer.
     """
+    if type(value) is int:
+        return value
     number = read_number(value)
     if number is None:
         return None

@@ -83,13 +83,13 @@ def _open_billing(config: Config) -> Billing:
     section = config.billmanager
     key = None if section.private_key_file is None else _read_bytes(section.private_key_file)
     password: str | None
-    if section.db_conf is not None:
-        conf = read_db_conf(section.db_conf)
-        url, password = conf.database_url, conf.password
-    else:
-        file = section.database_password_file
-        url, password = section.database_url or "", None if file is None else read_secret(file)
     try:
+        if section.db_conf is not None:
+            conf = read_db_conf(section.db_conf)
+            url, password = conf.database_url, conf.password
+        else:
+            file = section.database_password_file
+            url, password = section.database_url or "", None if file is None else read_secret(file)
         return open_billing(
             url,
             password=password,

@@ -129,7 +129,12 @@ def check_connection(server: CloudServer) -> Diagnosis:
             server.ensure_ready()
         except ServerStopped as stopped:
             if stopped.cause == "identity":
-                return Diagnosis("another installation", str(stopped))
+                cure = f"if it is the right one: reconciler approve identity --server {server.id}"
+                return Diagnosis("another installation", str(stopped), cure)
+            if isinstance(stopped.__cause__, nc_errors.CloudError):
+                return explain(stopped.__cause__)
+        except nc_errors.CloudError as error:
+            return explain(error)
     return diagnosis
 
 

@@ -219,6 +219,7 @@ class CloudServer:
         if is_other_product or is_other_instance:
             strange = f"{identity.product.value} {identity.instance_id}"
             self._journal.servers.update(self.id, strange_identity=strange)
+            self._record = self._journal.servers.get(self.id)
             raise ServerStopped(
                 "identity",
                 f"{self} answers as another installation ({strange}, known is {record.product} "
@@ -253,7 +254,9 @@ class CloudServer:
     def _count_failure(self, error: nc_errors.CloudError) -> None:
         with self._lock:
             self._failures += 1
-            is_enough = self._failures >= self._limits.failures
+            # A failed probe keeps a breaker open that was opened before this program was started.
+            is_probe = self._record.breaker_cause == "transport"
+            is_enough = is_probe or self._failures >= self._limits.failures
         if is_enough:
             self._open("transport", self._limits.probe_interval, error)
 
@@ -322,8 +325,8 @@ class Fleet:
         with self._lock:
             old, self._servers = self._servers, {}
             for server_id, row in rows.items():
-                kept = old.pop(server_id, None)
-                self._servers[server_id] = kept if kept and kept[0] == row else (row, self._open(row))
+                is_kept = server_id in old and old[server_id][0] == row
+                self._servers[server_id] = old.pop(server_id) if is_kept else (row, self._open(row))
             for _, server in old.values():
                 server.client.close()
             return [server for _, server in self._servers.values()]

@@ -295,6 +295,8 @@ def _start_postgres(directory: Path) -> tuple[subprocess.Popen[bytes], DatabaseS
         "synchronous_commit": "off",
         "full_page_writes": "off",
         "shared_buffers": "32MB",
+        # Files in the data directory: shared memory of the system would outlive a server that is killed.
+        "dynamic_shared_memory_type": "mmap",
         "max_connections": 100,
     }
     options = [f"--{name}={value}" for name, value in settings.items()]

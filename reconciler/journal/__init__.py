@@ -82,25 +82,27 @@ def open_journal(url: str, key_file: Path, *, is_dry_run: bool = False) -> Journ
     Args:
         url: SQLAlchemy URL of the journal.
         key_file: where its key is, or is to be made.
-        is_dry_run: make nothing: without a journal yet, start from an empty one in memory.
+        is_dry_run: make nothing: without a journal yet, start from an empty one in memory; without
+            its key, do without as long as nothing is encrypted.
 
     Raises:
         JournalError: it cannot be used; nothing may be changed then.
     """
-    if is_dry_run and not _is_complete(url, key_file):
+    if is_dry_run and not _is_begun(url, key_file):
         return Journal(Store(url, is_scratch=True), None)
     store = Store(url)
     try:
-        return Journal(store, key_file)
+        is_keyless = is_dry_run and not key_file.exists() and not _has_passwords(store)
+        return Journal(store, None if is_keyless else key_file)
     except JournalError:
         store.close()
         raise
 
 
-def _is_complete(url: str, key_file: Path) -> bool:
-    """Whether journal and key are there already."""
+def _is_begun(url: str, key_file: Path) -> bool:
+    """Whether there is a journal to look into; on a database server its key says so."""
     try:
-        return is_there(url) and key_file.exists()
+        return is_there(url) and (url.startswith("sqlite") or key_file.exists())
     except OSError as error:
         raise JournalUnavailable(f"the journal cannot be used: {error.filename}: {error.strerror}") from error
 

@@ -96,7 +96,8 @@ class Store:
         except sa.exc.SQLAlchemyError as error:
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise JournalUnavailable(
-                f"the journal {self._shown_url} cannot be used: {cause}; nothing was changed"
+                f"the journal {self._shown_url} cannot be used: {cause}; nothing was changed; check that it "
+                "can be written and the disk is not full, or move a broken one away (only history is lost)"
             ) from error
 
     def _migrate(self) -> None:

@@ -6,26 +6,15 @@ Called by the demo and by tests that want a bit of everything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from reconciler.sandbox.billing_data import SandboxBilling
 
 
 @dataclass(frozen=True, slots=True)
-class SampleServer:
-    """A server to be connected: its URL and an administrator's credentials."""
-
-    name: str
-    base_url: str
-    username: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Sample:
-    """What `fill_sample` made: ids of the servers, of the plans by name, and of the services by status."""
+    """What `fill_sample` made: ids of the plans by name, and of the services by status."""
 
-    server_ids: tuple[int, ...]
     plan_ids: dict[str, int]
     items_by_status: dict[int, list[int]]
 
@@ -35,15 +24,12 @@ class Sample:
         return sorted(item_id for items in self.items_by_status.values() for item_id in items)
 
 
-def fill_sample(billing: SandboxBilling, servers: Sequence[SampleServer], *, services: int = 40) -> Sample:
-    """Connect the servers and sell services on them, most active, some ordered, suspended, closed or running.
+def fill_sample(billing: SandboxBilling, server_ids: Sequence[int], *, services: int = 40) -> Sample:
+    """Sell services on the servers, most active, some ordered, suspended, closed or running.
 
     Every tenth service is ordered, suspended, closed or in an operation (open) in turn; on the live schema
     every fourth has bought ten more units of disk.
     """
-    server_ids = tuple(
-        billing.add_server(each.name, each.base_url, each.username, each.password) for each in servers
-    )
     plan_ids = add_sample_plans(billing)
     items_by_status: dict[int, list[int]] = {status: [] for status in (1, 2, 3, 4, 5)}
     odd_statuses = (1, 3, 4, 5)
@@ -59,7 +45,7 @@ def fill_sample(billing: SandboxBilling, servers: Sequence[SampleServer], *, ser
         if status == 5:
             billing.start_operation(item_id, "open")
         items_by_status[status].append(item_id)
-    return Sample(server_ids, plan_ids, items_by_status)
+    return Sample(plan_ids, items_by_status)
 
 
 def add_sample_plans(billing: SandboxBilling) -> dict[str, int]:

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from reconciler.sandbox.billing_data import generate_private_key_pem
+from reconciler.sandbox.emulator import Call, Fault
 from tests.acceptance.conftest import MakeWorld, World
 from tests.acceptance.evidence import (
     DATABASE_SECRET,
@@ -118,7 +119,9 @@ def provider(request: pytest.FixtureRequest, make_world: MakeWorld, tmp_path: Pa
             f"CREATE ROLE {user} LOGIN PASSWORD '{DATABASE_SECRET}' IN ROLE password_users",
         )
         server.execute(
-            f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {user}", database=database
+            f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {user}",
+            f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {user}",
+            database=database,
         )
     provider = Provider(world, server, user, file, new_item)
     provider.configure(provider.url)

@@ -1,4 +1,4 @@
-"""Cloud servers that cannot be used: each is left alone and named with its cure, and the others are served."""
+"""Cloud servers that cannot be used: each is left alone and named with its cure, the others are served."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tests.acceptance.evidence import (
     check_journal,
     check_words,
     dump_accounts,
+    invoke,
     make_clouds,
 )
 
@@ -227,7 +228,7 @@ def test_a_server_that_cannot_be_used_is_left_alone_and_named_and_the_others_are
             "only check-connection asked for a change"
         )
         assert cloud.login_count <= 8, f"{trouble.name}: no server is stormed with log-ins"
-    for number, (trouble, cloud) in troubled.items():
+    for trouble, cloud in troubled.values():
         if trouble.cause == "wrong password":
             assert cloud.login_count == 3, (
                 "one try each by plan, once and check-connection: more locks us out"
@@ -329,7 +330,7 @@ def test_what_a_server_repeats_of_a_password_is_kept_from_every_eye(make_world: 
         )
         html = Fault("create", "status", status=500, body=f"<h1>{echo}</h1>", times=None)
         cloud.faults += [fault, html]
-    for arguments in (["once"], ["once"], ["status"], *(["history", str(item)] for item in items)):
-        result = world.run(*arguments)
+    for arguments in (["once"], ["status"], *(["history", str(item)] for item in items)):
+        result = invoke(world.land.config_path, *arguments)
         assert "is weak" in check_words(result), "the server's words are told, the secrets in them are not"
     check_journal(world.land.folder)

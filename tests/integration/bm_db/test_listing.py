@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from bm_db import Billing, errors
 from reconciler.sandbox.billing_data import SandboxBilling, open_sandbox_engine
-from reconciler.sandbox.billing_sample import SampleServer, fill_sample
+from reconciler.sandbox.billing_sample import fill_sample
 from states.model import Wish
 from tests.databases import Kind, running_server
 from tests.integration.bm_db.conftest import BillingUnderTest, Maker
@@ -172,15 +172,16 @@ def test_sqlite_file_that_breaks_in_the_middle_is_an_error(make_billing: Maker) 
 @pytest.mark.parametrize("variant", ["live", "spec"])
 def test_sample_holds_every_status_on_several_servers(make_billing: Maker, variant: str) -> None:
     world = make_billing("live" if variant == "live" else "spec", "sqlite")
-    servers = [
-        SampleServer(f"S{number}", f"https://s{number}.example.net", "admin", "pw") for number in (1, 2)
+    server_ids = [
+        world.sandbox.add_server(f"S{number}", f"https://s{number}.example.net", "admin", "pw")
+        for number in (1, 2)
     ]
-    sample = fill_sample(world.sandbox, servers)
+    sample = fill_sample(world.sandbox, server_ids)
     services = {service.item_id: service for service in world.billing.list_services()}
     assert sorted(services) == sample.item_ids
     assert all(service.faults == () for service in services.values())
     assert {service.status for service in services.values()} == {1, 2, 3, 4, 5}
-    assert {service.server_id for service in services.values()} == set(sample.server_ids)
+    assert {service.server_id for service in services.values()} == set(server_ids)
     one_tb = next(each for each in services.values() if each.group == "pro")
     assert one_tb.quota in ({1024**4, 11 * 1024**4} if variant == "live" else {1000 * 1024**3})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -27,7 +28,7 @@ class JournalPlace:
         self._opened.append(open_journal(self.url, self.key_file))
         return self._opened[-1]
 
-    def query(self, statement: sa.Select[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    def query(self, statement: sa.Select[*tuple[Any, ...]]) -> list[tuple[object, ...]]:
         """Rows, past the journal's own code."""
         with self._engine.connect() as connection:
             return [tuple(row) for row in connection.execute(statement)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from cryptography.fernet import Fernet
 
 from reconciler.journal import Begun, Journal, JournalKeyUnusable, LeaseLost, Outcome
 from reconciler.journal.leases import LEASE_SECONDS
@@ -32,7 +34,12 @@ LATER = NOW + timedelta(minutes=1)
 
 
 def create(
-    journal: Journal, outcome: Outcome | None, *, item_id: int = 7, password: str = PASSWORD, server_id: int = 1
+    journal: Journal,
+    outcome: Outcome | None,
+    *,
+    item_id: int = 7,
+    password: str = PASSWORD,
+    server_id: int = 1,
 ) -> Begun:
     """Create an account and let it end as told; None: it never ended."""
     lease = take(journal, item_id)
@@ -43,8 +50,8 @@ def create(
     return begun
 
 
-def read_intents(place: JournalPlace, *columns: sa.Column[object]) -> list[tuple[object, ...]]:
-    return place.query(sa.select(*columns).order_by(intent.c.id))  # type: ignore[arg-type]
+def read_intents(place: JournalPlace, *columns: sa.ColumnElement[Any]) -> list[tuple[object, ...]]:
+    return place.query(sa.select(*columns).order_by(intent.c.id))
 
 
 # -- begin and finish
@@ -242,8 +249,6 @@ def test_password_of_another_key_names_the_key_file(place: JournalPlace) -> None
     create(place.open(), None)
     journal = place.open()
     place.key_file.unlink()
-    from cryptography.fernet import Fernet
-
     place.key_file.write_bytes(Fernet.generate_key())
     stranger = place.open()
     with pytest.raises(JournalKeyUnusable) as caught:

@@ -87,7 +87,9 @@ def test_content_that_is_no_key_is_named_and_never_shown(tmp_path: Path, content
 
 
 def test_key_that_cannot_be_made_or_read_is_named_with_the_cure(tmp_path: Path) -> None:
-    assert "cannot be made: No such file or directory; make its folder" in fail_to_read(tmp_path / "no" / "key")
+    assert "cannot be made: No such file or directory; make its folder" in fail_to_read(
+        tmp_path / "no" / "key"
+    )
     folder = tmp_path / "folder"
     folder.mkdir()
     assert "cannot be read: Is a directory" in fail_to_read(folder)

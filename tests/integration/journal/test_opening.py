@@ -123,7 +123,9 @@ def test_file_locked_by_somebody_else_is_told_after_a_while(
         assert len(journal.services.list_all()) == 1
 
 
-@pytest.mark.parametrize("url", [f"nonsense {SECRET}", "", f"mysql+mysqldb://user:{SECRET}@host:port/journal"])
+@pytest.mark.parametrize(
+    "url", [f"nonsense {SECRET}", "", f"mysql+mysqldb://user:{SECRET}@host:port/journal"]
+)
 @pytest.mark.parametrize("is_dry_run", [False, True])
 def test_url_that_is_none_is_told_without_what_it_holds(tmp_path: Path, url: str, is_dry_run: bool) -> None:
     message = fail(lambda: open_journal(url, tmp_path / "journal.key", is_dry_run=is_dry_run))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from reconciler.journal import Journal, Outcome, Sighting
+from reconciler.journal import services as services_module
 from reconciler.journal.services import _CHUNK
 from reconciler.journal.tables import service
 from states import Memory, Ownership, ServiceState, StepKind, Wish
@@ -181,11 +183,14 @@ def test_name_in_another_case_is_no_change(journal: Journal) -> None:
     assert len(statements) == 1
 
 
-def test_full_read_is_noted_in_a_handful_of_statements(journal: Journal) -> None:
+def test_full_read_is_noted_in_a_handful_of_statements(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services_module, "_WIDE_CHUNK", 500)
     with counted_statements(statements_of(journal)) as statements:
-        journal.services.note_desired((make_desired(item) for item in range(1, MANY + 1)), NOW)
+        journal.services.note_desired((make_desired(item) for item in range(1, 1002)), NOW)
     assert len(statements) == 6  # SELECT and INSERT for each of three chunks
-    assert len(journal.services.list_all()) == MANY
+    assert len(journal.services.list_all()) == 1001
     with counted_statements(statements_of(journal)) as statements:
         journal.services.note_desired([], NOW)
     assert statements == []
@@ -303,7 +308,7 @@ def test_scan_that_saw_nothing_new_writes_nothing(journal: Journal) -> None:
     assert statements == []
 
 
-# -- holds and open creates
+# -- holds
 
 
 def test_held_service_says_why_until_it_is_released(journal: Journal) -> None:
@@ -323,7 +328,7 @@ def test_service_may_be_held_before_its_first_look(journal: Journal) -> None:
     assert journal.services.load([7])[7].memory.hold_reason == "early"
 
 
-def test_release_lifts_a_quarantine_and_keeps_a_scan_from_overwriting_that(journal: Journal) -> None:
+def test_release_lifts_a_quarantine(journal: Journal) -> None:
     journal.services.note_desired([make_desired(7), make_desired(8)], NOW)
     for item_id in (7, 8):
         journal.services.update(item_id, quarantine_reason="hot loop", quarantine_mark="mark")
@@ -331,8 +336,74 @@ def test_release_lifts_a_quarantine_and_keeps_a_scan_from_overwriting_that(journ
     records = journal.services.load([7, 8])
     assert (records[7].memory.quarantine_reason, records[7].quarantine_mark) == (None, None)
     assert records[8].memory.quarantine_reason == "hot loop"
-    assert records[7].version == 2
     assert not journal.services.release(7)
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_scan_under_way_does_not_overwrite_what_a_person_decided_meanwhile(
+    journal: Journal, is_held: bool
+) -> None:
+    journal.services.note_desired([make_desired(7)], NOW)
+    journal.services.update(7, quarantine_reason="hot loop", state="quarantined")
+    judged = journal.services.load([7])[7].version
+    if is_held:
+        journal.services.hold(7, "why", "ann", NOW)
+    else:
+        journal.services.release(7)
+    journal.services.record_states([see(7, version=judged)], LATER)
+    journal.services.record_quiet_marks([(7, judged, "mark")])
+    assert journal.services.load([7])[7].memory.state is ServiceState.QUARANTINED
+    assert journal.services.load_quiet_marks(1, 7, 7) == {}
+
+
+# -- marks of services that wait for nothing
+
+
+def test_quiet_services_are_told_by_server_and_range(journal: Journal) -> None:
+    services = journal.services
+    services.note_desired([make_desired(item) for item in (7, 8, 9)], NOW)
+    services.note_desired([make_desired(10, server_id=2)], NOW)
+    services.record_quiet_marks([(item, 0, f"mark {item}") for item in (7, 8, 10)])
+    assert services.load_quiet_marks(1, 1, 100) == {7: "mark 7", 8: "mark 8"}
+    assert services.load_quiet_marks(1, 8, 9) == {8: "mark 8"}
+    assert services.load_quiet_marks(2, 10, 10) == {10: "mark 10"}
+    assert services.load([7])[7].version == 0
+
+
+def test_recorded_state_brings_its_mark(journal: Journal) -> None:
+    journal.services.note_desired([make_desired(7), make_desired(8)], NOW)
+    journal.services.record_states([see(7, quiet_mark="mark"), see(8)], LATER)
+    assert journal.services.load_quiet_marks(1, 7, 8) == {7: "mark"}
+
+
+def test_every_write_to_a_row_ends_its_quiet(journal: Journal) -> None:
+    journal.services.note_desired([make_desired(7)], NOW)
+    writes: list[Callable[[], object]] = [
+        lambda: journal.services.update(7, attempts=1),
+        lambda: journal.services.hold(7, "why", "ann", NOW),
+        lambda: journal.services.release(7),
+        lambda: finish(journal, begin(journal, take(journal), make_step()), service_values={"attempts": 0}),
+    ]
+    for write in writes:
+        journal.services.record_quiet_marks([(7, journal.services.load([7])[7].version, "mark")])
+        assert journal.services.load_quiet_marks(1, 7, 7) == {7: "mark"}
+        write()
+        assert journal.services.load_quiet_marks(1, 7, 7) == {}
+
+
+def test_blocked_service_is_not_quiet(journal: Journal) -> None:
+    journal.services.note_desired([make_desired(7)], NOW)
+    journal.services.update(7, blocked_by="guard", quiet_mark="mark")
+    assert journal.services.load_quiet_marks(1, 7, 7) == {}
+
+
+def test_no_mark_is_no_statement(journal: Journal) -> None:
+    with counted_statements(statements_of(journal)) as statements:
+        journal.services.record_quiet_marks([])
+    assert statements == []
+
+
+# -- open creates
 
 
 @pytest.mark.parametrize(

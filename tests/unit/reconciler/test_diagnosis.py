@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import ssl
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import trustme
 
 from nc import CloudClient, ServerConnection
 from nc import errors as nc_errors
-from reconciler.diagnosis import Diagnosis, diagnose, explain
+from reconciler.diagnosis import Diagnosis, check_connection, diagnose, explain, tell
+from reconciler.fleet import ServerStopped
 from reconciler.sandbox.emulator import CloudEmulator, Fault
 from tests.unit.reconciler.test_fleet import Maker, make_world, private_key_pem
 
@@ -266,24 +268,96 @@ def test_server_that_speaks_no_tls() -> None:
 # -- a server of the fleet
 
 
-def test_check_of_a_fleets_server_ignores_its_breaker(make_world: Maker) -> None:
-    from reconciler.diagnosis import check_connection
-
+def test_check_of_a_fleets_server_ignores_its_breaker_and_closes_it(make_world: Maker) -> None:
     world = make_world()
     world.cloud.maintenance = True
+    with pytest.raises(ServerStopped):
+        world.server.ensure_ready()
     assert check_connection(world.server).cause == "maintenance"
+    assert world.record.breaker_cause == "maintenance"
     world.cloud.maintenance = False
-    world.journal.servers.update(world.server.id, breaker_cause="maintenance")
+    assert check_connection(world.server).is_usable
+    assert world.record.breaker_cause is None
+    assert world.record.instance_id == world.cloud.instance_id
+
+
+def test_check_of_a_server_that_is_set_up_wrongly_makes_no_call(make_world: Maker) -> None:
+    world = make_world()
+    world.set_param("processingparam", "base_url", "nonsense")
+    world.fleet.refresh()
+    found = check_connection(world.server)
+    assert found.cause == "configuration"
+    assert "is not an http(s) URL" in found.message
+    assert "BILLmanager" in found.cure
+    assert world.cloud.calls == []
+
+
+def test_check_of_another_installation_names_it_and_the_cure(make_world: Maker) -> None:
+    world = make_world()
+    world.server.ensure_ready()
+    world.cloud.set_instance_id("ocabcdefghij")
+    world.start()
+    found = check_connection(world.server)
+    assert found.cause == "another installation"
+    assert "ocabcdefghij" in found.message
+    assert f"reconciler approve identity --server {world.server.id}" in found.cure
+    assert world.record.instance_id != "ocabcdefghij"
+
+
+@pytest.mark.parametrize(("status", "cause"), [(429, "rate-limited"), (500, "error")])
+def test_check_of_a_server_that_fails_meanwhile_says_so(make_world: Maker, status: int, cause: str) -> None:
+    world = make_world()
+    seen = itertools.count(1)
+    world.cloud.faults.append(
+        Fault(lambda call: call.operation == "status" and next(seen) > 1, "status", status=status)
+    )
+    found = check_connection(world.server)
+    assert found.cause == cause
+    assert found.cure
+
+
+def test_server_that_is_switched_off_in_billmanager_is_checked_all_the_same(make_world: Maker) -> None:
+    world = make_world()
+    world.landscape.billing.change("processingmodule", world.server.id, active="off")
+    world.fleet.refresh()
     assert check_connection(world.server).is_usable
 
 
-def every_error(kind: type[nc_errors.CloudError] = nc_errors.CloudError) -> Iterator[type[nc_errors.CloudError]]:
+# -- one line for a report
+
+
+def test_report_names_server_failure_and_cure(make_world: Maker) -> None:
+    world = make_world()
+    server = world.server
+    assert tell(server, nc_errors.ServerTimeout("h stopped answering")) == (
+        f"{server}: h stopped answering; check that the server is up and not overloaded"
+    )
+    assert tell(server, nc_errors.ServerUnreachable("wrong; check it in BILLmanager")) == (
+        f"{server}: wrong; check it in BILLmanager"
+    )
+    assert tell(server, nc_errors.CredentialsRefused("refused; check it")) == f"{server}: refused; check it"
+
+
+def test_report_of_a_stopped_server_names_it_once(make_world: Maker) -> None:
+    world = make_world()
+    world.cloud.maintenance = True
+    with pytest.raises(ServerStopped) as caught:
+        world.server.ensure_ready()
+    line = tell(world.server, caught.value)
+    assert line.count(str(world.server)) == 1
+    assert line.endswith("wait, or end it on the server: occ maintenance:mode --off")
+    assert tell(world.server, ServerStopped("inactive", "server 1 is off")) == "server 1 is off"
+
+
+def list_errors(
+    kind: type[nc_errors.CloudError] = nc_errors.CloudError,
+) -> Iterator[type[nc_errors.CloudError]]:
     yield kind
     for child in kind.__subclasses__():
-        yield from every_error(child)
+        yield from list_errors(child)
 
 
-@pytest.mark.parametrize("kind", sorted(set(every_error()), key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", list(list_errors()), ids=lambda kind: str(kind.__name__))
 def test_every_error_has_a_cause_and_a_cure(kind: type[nc_errors.CloudError]) -> None:
     found = explain(kind("what happened"))
     assert found.message == "what happened"

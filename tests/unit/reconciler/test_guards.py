@@ -274,9 +274,7 @@ def test_empty_read_stops_even_when_any_shrinking_is_allowed(journal: Journal) -
 @pytest.mark.parametrize(
     ("seen", "is_suspicious"), [(100, False), (81, False), (80, False), (79, True), (150, False)]
 )
-def test_read_may_shrink_by_the_limit_and_no_more(
-    journal: Journal, seen: int, is_suspicious: bool
-) -> None:
+def test_read_may_shrink_by_the_limit_and_no_more(journal: Journal, seen: int, is_suspicious: bool) -> None:
     guards = make_guards(journal)
     guards.record_read({1: 100})
     assert guards.record_read({1: seen}).is_suspicious is is_suspicious

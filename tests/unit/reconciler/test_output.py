@@ -191,7 +191,11 @@ class _Outer:
 def test_fields_hidden_in_reprs_are_left_out_at_any_depth() -> None:
     inner = _Inner("name", PASSWORD)
     plain = to_plain(_Outer(inner, [inner], {_Colour.RED: inner}))
-    assert plain == {"inner": {"name": "name"}, "many": [{"name": "name"}], "by_kind": {"red": {"name": "name"}}}
+    assert plain == {
+        "inner": {"name": "name"},
+        "many": [{"name": "name"}],
+        "by_kind": {"red": {"name": "name"}},
+    }
 
 
 @pytest.mark.parametrize(

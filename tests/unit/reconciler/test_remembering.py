@@ -14,6 +14,7 @@ from reconciler.remembering import (
     get_agreed_email,
     make_mark,
     recall,
+    remember_creation,
     remember_effect,
     to_values,
 )
@@ -148,9 +149,18 @@ def test_forgotten_account_leaves_only_what_is_not_about_it() -> None:
     )
 
 
-def test_created_account_is_ours_at_its_place() -> None:
-    memory = remember_effect(Memory(has_open_create=True), make_step(StepKind.CREATE, "User_7"), 3)
-    assert memory == Memory(ownership=Ownership.CREATED, server_id=3, userid="User_7")
+def test_created_account_is_ours_at_its_place_and_not_yet_known_to_be_complete() -> None:
+    step = make_step(StepKind.CREATE, "User_8")
+    expected = dataclasses.replace(
+        FULL,
+        server_id=3,
+        userid="User_8",
+        is_provisioned=False,
+        applied_email=None,
+        has_open_create=False,
+    )
+    assert remember_effect(FULL, step, 3) == expected
+    assert remember_creation(FULL, 3, "User_8") == expected
 
 
 def test_set_email_is_remembered_as_ours() -> None:
@@ -158,7 +168,9 @@ def test_set_email_is_remembered_as_ours() -> None:
     assert memory == Memory(applied_email="a@example.net")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in StepKind if kind not in {StepKind.CREATE, StepKind.SET_EMAIL}])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in StepKind if kind not in {StepKind.CREATE, StepKind.SET_EMAIL}]
+)
 def test_other_steps_leave_the_memory(kind: StepKind) -> None:
     assert remember_effect(FULL, make_step(kind), 3) == FULL
 

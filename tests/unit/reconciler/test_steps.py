@@ -90,7 +90,8 @@ Check = Callable[[CloudEmulator], bool]
 def test_step_is_one_change_on_the_server(
     cloud: CloudEmulator, client: CloudClient, step: Step, is_done: Check
 ) -> None:
-    assert not ("new" in cloud.accounts or "platinum" in cloud.groups)
+    assert "new" not in cloud.accounts
+    assert "platinum" not in cloud.groups
     call(client, step, PASSWORD if step.kind is StepKind.CREATE else None)
     assert is_done(cloud)
     assert len(cloud.mutating_calls()) == 1
@@ -218,7 +219,10 @@ def test_refused_name_comes_with_its_cure() -> None:
             ObservedAccount("a", is_enabled=False, quota=UNLIMITED, email="", groups=frozenset()),
             "disabled; quota none; groups none; e-mail none",
         ),
-        (ObservedAccount("a", is_enabled=True, quota=DEFAULT), "enabled; quota default; groups none; e-mail none"),
+        (
+            ObservedAccount("a", is_enabled=True, quota=DEFAULT),
+            "enabled; quota default; groups none; e-mail none",
+        ),
         (
             ObservedAccount("a", is_enabled=True, quota=UNKNOWN_QUOTA),
             "enabled; quota unknown; groups none; e-mail none",

@@ -1,0 +1,341 @@
+"""Every command as a person, a script and a terminal see it: words, exit codes, JSON, log lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from states.diagram import draw_diagram, draw_table
+from tests.acceptance.conftest import MakeWorld, World
+from tests.acceptance.evidence import check_failure, check_words, invoke, make_clouds
+
+COMMANDS: Final = [
+    "once",
+    "plan",
+    "status",
+    "history",
+    "resync",
+    "hold",
+    "release",
+    "approve",
+    "check-connection",
+    "validate-config",
+    "draw-states",
+    "demo",
+]
+
+
+def say(world: World, *arguments: str) -> str:
+    """What a command answers on standard output; be sure that it ended well."""
+    result = invoke(world.land.config_path, *arguments)
+    check_words(result)
+    assert result.returncode == 0, result
+    return result.stdout
+
+
+def say_json(world: World, *arguments: str, exit_code: int = 0) -> Any:
+    result = invoke(world.land.config_path, *arguments, "--json")
+    check_words(result)
+    assert result.returncode == exit_code, result
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def shop(make_world: MakeWorld) -> World:
+    """A world with a service on each server, not served yet: items 1 (Nextcloud) and 2 (ownCloud)."""
+    world = make_world(clouds=make_clouds())
+    plan = world.billing.add_plan("Basic", 5, group="basic")
+    assert [world.sell(plan, number) for number in (0, 1)] == [1, 2]
+    return world
+
+
+def test_help_is_there_for_all_and_each_command_says_what_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    overview = invoke(path, "--help")
+    assert overview.returncode == 0
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} +[A-Z]", overview.stdout, re.MULTILINE), command
+        result = invoke(path, command, "--help")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert re.search(r"\n\n  [A-Z][^\n]+", result.stdout), command
+    assert invoke(path, "--version").stdout.startswith("reconciler")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["plan", "--nonsense"],
+        ["plan", "--item", "one"],
+        ["plan", "--item", "0"],
+        ["plan", "--item", "99999999999999999999"],
+        ["status", "99999999999999999999"],
+        ["status", "-1"],
+        ["history"],
+        ["history", "1", "2"],
+        ["resync"],
+        ["hold", "1"],
+        ["approve", "everything"],
+        ["approve", "identity"],
+        ["check-connection", "first"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_wrong_options_are_told_and_end_with_2(shop: World, arguments: list[str]) -> None:
+    result = invoke(shop.land.config_path, *arguments)
+    check_words(result)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Usage: " in result.stderr
+    assert not list(shop.land.folder.glob("journal*"))
+
+
+def test_a_service_or_server_that_billing_does_not_have_is_one_clear_line(shop: World) -> None:
+    path = shop.land.config_path
+    for arguments, pattern in (
+        (["plan", "--item", "77"], "billing has no service 77"),
+        (["plan", "--server", "77"], "billing has no server 77 of our module"),
+        (["status", "77"], "service 77 was never looked at: run `reconciler plan --item 77`"),
+        (["hold", "77", "--reason", "x"], "billing has no service 77"),
+        (["release", "77"], "service 77 is neither held nor quarantined"),
+        (["release", "1"], "service 1 is neither held nor quarantined"),
+        (["check-connection", "77"], "billing has no server 77 of module pmnextcloud"),
+        (["approve", "identity", "--server", "77"], "billing has no server 77 of module pmnextcloud"),
+    ):
+        check_failure(invoke(path, *arguments), pattern)
+    result = invoke(path, "resync", "77")
+    assert (result.returncode, "billing has no service 77" in result.stdout) == (1, True)
+    assert say(shop, "history", "77") == "nothing was ever done to service 77\n"
+
+
+def test_before_the_first_run_there_is_little_to_tell_and_nothing_is_made(shop: World) -> None:
+    assert say(shop, "status") == "guard desired_read: quiet (0 of 0 seen)\n"
+    assert say_json(shop, "status")["servers"] == []
+    assert say(shop, "history", "1") == "nothing was ever done to service 1\n"
+    assert say_json(shop, "history", "1") == []
+    assert say(shop, "validate-config") == f"{shop.land.config_path} is in order\n"
+    assert [line.split("\t")[2] for line in say(shop, "check-connection").splitlines()] == ["ok", "ok"]
+    assert not list(shop.land.folder.glob("journal*"))
+
+
+# -- once, and what can be asked afterwards
+
+
+def test_once_serves_and_logs_and_the_second_finds_nothing_to_do(shop: World) -> None:
+    result = shop.run("once")
+    check_words(result)
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[0] == (
+        "2 services, 2 looked at singly, done: 2 create, 1 set_email, 1 set_quota"
+    )
+    assert re.fullmatch(r"states: 2 active \(\d+\.\d s\)", result.stdout.splitlines()[1])
+    steps = [parse_line(line) for line in result.stderr.splitlines() if " step " in line]
+    told = {(line["service"], line["server"], line["step"], line["result"]) for line in steps}
+    assert told == {("1", "1", "create", "done")} | {
+        ("2", "2", step, "done") for step in ("create", "set_quota", "set_email")
+    }
+    assert all(float(line["duration"]) >= 0 for line in steps)
+
+    again = say_json(shop, "once")
+    assert (again["services"], again["passes"], again["steps"]) == (2, 0, {})
+    assert again["states"] == {"active": 2}
+    assert (again["attention"], again["blocked"], again["servers"], again["orphans"]) == ([], [], {}, {})
+
+
+def parse_line(line: str) -> dict[str, str]:
+    """A text log line's fields."""
+    time, level, _event, *fields = line.split(" ")
+    assert datetime.fromisoformat(time).tzinfo is not None
+    assert level in {"info", "warning", "error"}
+    return dict(field.split("=", 1) for field in fields if "=" in field)
+
+
+def test_log_lines_are_json_when_wanted_one_a_line(shop: World) -> None:
+    shop.land.configure({"logging": {"format": "json"}})
+    shop.nextcloud.add_account("user_1")
+    result = shop.run("once", "--json")
+    check_words(result)
+    assert result.returncode == 1
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    assert all({"time", "level", "event"} <= line.keys() for line in lines)
+    steps = [line for line in lines if line["event"] == "step"]
+    assert [(line["service"], line["step"], line["result"]) for line in steps] == [
+        (2, "create", "done"),
+        (2, "set_quota", "done"),
+        (2, "set_email", "done"),
+    ]
+    assert all(isinstance(line["duration"], float | int) for line in steps)
+    (collision,) = (line for line in lines if line["event"] == "pass" and line["service"] == 1)
+    assert (collision["level"], collision["server"], collision["state"]) == ("warning", 1, "quarantined")
+    assert "collision" in collision["error"]
+    report = json.loads(result.stdout)
+    assert [(one["item_id"], one["memory"]["state"]) for one in report["attention"]] == [(1, "quarantined")]
+
+
+def test_status_and_history_tell_what_was_done_in_lines_and_in_json(shop: World) -> None:
+    shop.run("once")
+    lines = [line.split("\t") for line in say(shop, "status").splitlines()]
+    assert [line[:3] + line[4:] for line in lines[:2]] == [
+        ["1", "nextcloud", "27.1.0", "ok", "1 active"],
+        ["2", "owncloud", "10.7.0", "ok", "1 active"],
+    ]
+    assert lines[2] == ["guard desired_read: quiet (2 of 2 seen)"]
+    status = say_json(shop, "status")
+    assert [
+        (one["server_id"], one["product"], one["scanned_at"] is not None) for one in status["servers"]
+    ] == [
+        (1, "nextcloud", True),
+        (2, "owncloud", True),
+    ]
+    assert (status["states"], status["attention"], status["blocked"]) == ({"active": 2}, [], [])
+    assert status["guards"]["max_deletions_percent"] == 1
+
+    facts = dict(line.split("\t") for line in say(shop, "status", "2").splitlines())
+    assert (facts["service"], facts["server"], facts["account"]) == ("2", "2", "user_2")
+    assert (facts["state"], facts["reason"], facts["ownership"]) == ("active", "as sold", "created")
+    one = say_json(shop, "status", "2")
+    assert (one["item_id"], one["userid"], one["memory"]["state"]) == (2, "user_2", "active")
+
+    entries = say_json(shop, "history", "2")
+    rows = [line.split("\t") for line in say(shop, "history", "2").splitlines()]
+    assert [entry["action"] for entry in entries] == ["create", "set_quota", "set_email"]
+    assert [row[2] for row in rows] == ["create", "set_quota", "set_email"]
+    assert [(row[1], row[5]) for row in rows] == [("once", "done")] * 3
+    assert all(entry["result"] == "done" and entry["why"] for entry in entries)
+
+
+def test_a_hold_stops_everything_until_its_release(shop: World) -> None:
+    assert say(shop, "hold", "1", "--reason", "moves\x1b[31m house") == "service 1 is held\n"
+    assert shop.run("once").returncode == 0
+    assert "user_1" not in shop.nextcloud.accounts
+    facts = dict(line.split("\t") for line in say(shop, "status", "1").splitlines())
+    assert (facts["state"], facts["held"]) == ("held", r"moves\x1b[31m house")
+    assert "held by an operator" in say(shop, "resync", "1")
+    assert say_json(shop, "hold", "1", "--reason", "still")["item_id"] == 1
+    assert say_json(shop, "release", "1")["item_id"] == 1
+    (result,) = say_json(shop, "resync", "1")
+    assert (result["state"], result["steps"]) == ("active", ["create"])
+    assert say(shop, "resync", "1", "2") == (
+        "service 1: active, nothing to do; as sold\nservice 2: active, nothing to do; as sold\n"
+    )
+    history = say_json(shop, "history", "1")
+    assert [entry["action"] for entry in history] == ["hold", "hold", "release", "create"]
+    assert all(entry["actor"].startswith("operator:") for entry in history)
+
+
+def test_another_installation_is_not_touched_until_it_is_approved(shop: World) -> None:
+    shop.run("once")
+    shop.nextcloud.set_instance_id("ocotherplace")
+    for userid in ("user_1",):
+        shop.nextcloud.accounts[userid].quota_definition = "1 GB"
+    shop.nextcloud.clear_calls()
+    result = shop.run("once")
+    said = check_words(result)
+    assert result.returncode == 1
+    assert "left out: server 1 (nextcloud-1) answers as another installation" in said
+    assert "`reconciler approve identity --server 1`" in said
+    assert "another installation answers" in say(shop, "status")
+    plan = invoke(shop.land.config_path, "plan")
+    assert (plan.returncode, "another installation" in plan.stdout) == (1, True)
+    (check,) = say_json(shop, "check-connection", "1", exit_code=1)
+    assert check["cause"] == "another installation"
+    assert "approve identity --server 1" in check["message"]
+    assert shop.nextcloud.mutating_calls() == []
+
+    assert say(shop, "approve", "identity", "--server", "1").startswith("server 1: ")
+    assert shop.run("once").returncode == 0
+    assert shop.nextcloud.accounts["user_1"].quota_definition == "5 GB"
+    assert say_json(shop, "approve", "identity", "--server", "2")["server_id"] == 2
+
+
+def test_a_shrunken_read_stops_deletions_until_it_is_approved(shop: World) -> None:
+    plan = shop.billing.add_plan("Pro", 50)
+    items = [shop.sell(plan, number % 2) for number in range(8)]
+    assert shop.run("once").returncode == 0
+    for item in items[:3]:
+        shop.billing.delete_service(item)
+    shop.billing.set_status(items[7], 3)
+    result = shop.run("once")
+    assert result.returncode == 1
+    assert "guard desired_read: billing shows 7 services, 10 before" in check_words(result)
+    assert "guard desired_read: active (7 of 10 seen)" in say(shop, "status")
+    assert shop.owncloud.accounts[f"user_{items[7]}"].is_enabled
+    assert say_json(shop, "approve", "desired-read")["guard"] == "desired-read"
+    shop.run("once")
+    assert not shop.owncloud.accounts[f"user_{items[7]}"].is_enabled
+    assert "quiet (7 of 7 seen)" in say(shop, "status")
+
+
+# -- what everybody shares
+
+
+def test_the_state_machine_is_drawn_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    assert invoke(path, "draw-states").stdout == draw_diagram()
+    assert invoke(path, "draw-states", "--table").stdout == draw_table()
+    assert json.loads(invoke(path, "draw-states", "--json").stdout) == {"text": draw_diagram()}
+
+
+def test_on_a_terminal_there_are_tables_and_a_progress_bar_and_otherwise_lines(shop: World) -> None:
+    shop.billing.set_param(1, "username", "../\x1b[31m[red]x")
+    plain = invoke(shop.land.config_path, "plan").stdout
+    assert all(line.count("\t") == 5 for line in plain.splitlines()[:-1])
+    code, shown = run_on_terminal(shop.get_command("plan"))
+    assert code == 2
+    assert "┃ service ┃ server" in shown
+    assert r"../\x1b[31m[red]x" in shown, "a name is shown as it is, and obeyed by nothing"
+    assert "\x1b[31m" not in shown
+    for line in plain.splitlines()[:-1]:
+        assert line.split("\t")[3] in shown
+    code, shown = run_on_terminal(shop.get_command("once"))
+    assert code == 1
+    assert re.search(r"services .*2/2", shown), "the progress bar"
+
+
+def run_on_terminal(command: list[str]) -> tuple[int, str]:
+    """Run a command in a pseudo-terminal; its exit code and all that it showed."""
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "400", "LINES": "50"}
+    process = subprocess.Popen(
+        command, stdin=follower, stdout=follower, stderr=follower, env=environment, close_fds=True
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # Linux says EIO once the other side is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(leader)
+    return process.wait(60), shown.decode()
+
+
+def test_a_terminal_that_knows_few_characters_breaks_nothing(shop: World) -> None:
+    shop.billing.set_param(1, "username", "Œuvre-用户")
+    for arguments in (["plan"], ["plan", "--json"]):
+        environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "COLUMNS": "200"}
+        result = subprocess.run(
+            shop.get_command(*arguments), capture_output=True, env=environment, timeout=60, check=False
+        )
+        assert (result.returncode, result.stderr) == (2, b"")
+    entries = json.loads(result.stdout.decode("latin-1"))["planned"]
+    assert "'Œuvre-用户'" in entries[0]["reason"]
+
+
+def test_json_holds_nothing_that_a_terminal_obeys(shop: World) -> None:
+    shop.billing.set_param(1, "username", "x\x9b31m\x7f")
+    result = shop.run("plan", "--json")
+    assert result.stdout.isascii()
+    assert result.stdout.replace("\n", "").isprintable()
+    assert json.loads(result.stdout)["planned"][0]["state"] == "quarantined"

@@ -8,6 +8,7 @@ changed.
 from __future__ import annotations
 
 import getpass
+import io
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -35,6 +36,9 @@ P = ParamSpec("P")
 FAILED: Final = 1
 BAD_CONFIGURATION: Final = 2
 HAS_CHANGES: Final = 2
+
+ID: Final = click.IntRange(1, 2**63 - 1)
+"""Ids as the databases number their rows."""
 
 
 class _Options:
@@ -87,8 +91,10 @@ def command(
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "config_path", metavar="FILE", help="Configuration file.")
 @click.version_option(package_name="bill-nextcloud", prog_name="reconciler")
-def main(config_path: str | None) -> None:
+def main(config_path: str | None) -> None:  # noqa: ARG001 - read by `command`
     """Keeps Nextcloud and ownCloud accounts as BILLmanager sold them."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a character that a terminal lacks ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @main.command()
@@ -139,8 +145,8 @@ def _shorten(names: list[str], most: int = 10) -> str:
 
 
 @main.command()
-@click.option("--item", "item_id", type=int, metavar="N", help="Only this service.")
-@click.option("--server", "server_id", type=int, metavar="N", help="Only this server.")
+@click.option("--item", "item_id", type=ID, metavar="N", help="Only this service.")
+@click.option("--server", "server_id", type=ID, metavar="N", help="Only this server.")
 @command
 def plan(options: _Options, item_id: int | None, server_id: int | None) -> int:
     """Show what would be changed; change nothing. Exit 0: nothing, 2: something, 1: an error."""
@@ -203,7 +209,7 @@ def _show_plan(output: Output, made: Plan) -> None:
 
 
 @main.command()
-@click.argument("item_id", type=int, required=False, metavar="[ITEM]")
+@click.argument("item_id", type=ID, required=False, metavar="[ITEM]")
 @command
 def status(options: _Options, item_id: int | None) -> int:
     """Servers, guards, counts by state and what needs a person; or one service."""
@@ -284,7 +290,7 @@ def _show_status(output: Output, app: Application) -> int:
 
 
 @main.command()
-@click.argument("item_id", type=int, metavar="ITEM")
+@click.argument("item_id", type=ID, metavar="ITEM")
 @command
 def history(options: _Options, item_id: int) -> int:
     """What was done to a service, when, by whom and why."""
@@ -304,7 +310,7 @@ def history(options: _Options, item_id: int) -> int:
 
 
 @main.command()
-@click.argument("item_ids", type=int, nargs=-1, required=True, metavar="ITEM...")
+@click.argument("item_ids", type=ID, nargs=-1, required=True, metavar="ITEM...")
 @command
 def resync(options: _Options, item_ids: tuple[int, ...]) -> int:
     """Look at services now and repair them; lifts a quarantine."""
@@ -327,20 +333,21 @@ def resync(options: _Options, item_ids: tuple[int, ...]) -> int:
 
 
 @main.command()
-@click.argument("item_id", type=int, metavar="ITEM")
+@click.argument("item_id", type=ID, metavar="ITEM")
 @click.option("--reason", required=True, help="Why; shown wherever the service is shown.")
 @command
 def hold(options: _Options, item_id: int, reason: str) -> int:
     """Pause a service: nothing is done to its account until `release`."""
     with options.open(is_quiet=True) as app:
+        if app.journal.services.get(item_id) is None and app.billing.get_service(item_id) is None:
+            raise LookupError(f"billing has no service {item_id}")
         app.journal.services.hold(item_id, reason, _get_actor(), app.clock())
         _note_by_hand(app, item_id, "hold", reason)
-    options.output.line(f"service {item_id} is held")
-    return 0
+    return _answer(options.output, f"service {item_id} is held", item_id=item_id, held=reason)
 
 
 @main.command()
-@click.argument("item_id", type=int, metavar="ITEM")
+@click.argument("item_id", type=ID, metavar="ITEM")
 @command
 def release(options: _Options, item_id: int) -> int:
     """End a service's hold or quarantine."""
@@ -348,25 +355,33 @@ def release(options: _Options, item_id: int) -> int:
         if not app.journal.services.release(item_id):
             raise LookupError(f"service {item_id} is neither held nor quarantined by a guard")
         _note_by_hand(app, item_id, "release", "")
-    options.output.line(f"service {item_id} is released")
-    return 0
+    return _answer(options.output, f"service {item_id} is released", item_id=item_id, held=None)
 
 
 @main.command()
 @click.argument("guard", type=click.Choice(["identity", "desired-read"]))
-@click.option("--server", "server_id", type=int, metavar="N", help="For identity: which server.")
+@click.option("--server", "server_id", type=ID, metavar="N", help="For identity: which server.")
 @command
 def approve(options: _Options, guard: str, server_id: int | None) -> int:
     """Accept what a guard stopped: a server's new identity, or the latest read of billing."""
+    if guard == "identity" and server_id is None:
+        raise click.UsageError("say which server: --server N")
     with options.open(is_quiet=True) as app:
         if guard == "desired-read":
             app.reconciler.guards.accept_read()
-            options.output.line("the latest read of billing counts as good")
-            return 0
-        if server_id is None:
-            raise LookupError("say which server: --server N")
-        _find_servers(app, server_id)[0].approve_identity()
-    options.output.line(f"server {server_id}: whoever answers next is taken as the right one")
+            words = "the latest read of billing counts as good"
+        else:
+            _find_servers(app, server_id)[0].approve_identity()
+            words = f"server {server_id}: whoever answers next is taken as the right one"
+    return _answer(options.output, words, guard=guard, server_id=server_id)
+
+
+def _answer(output: Output, words: str, **facts: object) -> int:
+    """Say in one line that something is done, or its facts in JSON."""
+    if output.is_json:
+        output.json(facts)
+    else:
+        output.line(words)
     return 0
 
 
@@ -391,7 +406,7 @@ def _get_actor() -> str:
 
 
 @main.command(name="check-connection")
-@click.argument("server_id", type=int, required=False, metavar="[SERVER]")
+@click.argument("server_id", type=ID, required=False, metavar="[SERVER]")
 @command
 def check_connection_command(options: _Options, server_id: int | None) -> int:
     """Try each server with the calls that will be used; name the cause of a failure and its cure."""

@@ -105,6 +105,10 @@ def _converge(output: Output, land: Landscape, title: str) -> CycleReport:
         for cloud in land.clouds
     )
     output.line(f"   {calls}")
+    for record in [*report.attention, *report.blocked][:10]:
+        output.line(
+            f"   service {record.item_id} {record.memory.state}: {record.blocked_by or record.reason}"
+        )
     output.line()
     return report
 

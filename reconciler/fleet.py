@@ -184,7 +184,9 @@ class CloudServer:
 
     def approve_identity(self) -> None:
         """Forget the recorded identity: the next contact records the new one."""
-        self._journal.servers.update(self.id, instance_id=None, product=None, strange_identity=None)
+        self._journal.servers.update(
+            self.id, instance_id=None, product=None, strange_identity=None, breaker_message=None
+        )
         self._record = self._journal.servers.get(self.id)
 
     def close_breaker(self) -> None:

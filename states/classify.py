@@ -254,7 +254,7 @@ def _present(
         return Verdict(ServiceState.SUSPENDING, "to be disabled", tuple(differences), notes)
     if differences:
         fields = ", ".join(difference.field for difference in differences)
-        if _was_complete(memory):
+        if was_complete(memory):
             return Verdict(ServiceState.DRIFTED, f"differs in {fields}", tuple(differences), notes)
         return Verdict(ServiceState.PROVISIONING, f"incomplete: {fields}", tuple(differences), notes)
     if is_enabled_wanted:
@@ -262,7 +262,7 @@ def _present(
     return Verdict(ServiceState.SUSPENDED, "disabled, as billing wants it", (), notes)
 
 
-def _was_complete(memory: Memory) -> bool:
+def was_complete(memory: Memory) -> bool:
     """Whether the account was once as sold; one that is yet to be adopted counts as such.
 
     After a create whose outcome is unknown it may be a new and half-made one.
@@ -371,7 +371,7 @@ def _email_differences(
     if wanted is None or mode is Mode.IGNORE or wanted.lower() == have.lower():
         return []
     is_what_we_set = (memory.applied_email or "").lower() == have.lower()
-    if _was_complete(memory) and not is_what_we_set:
+    if was_complete(memory) and not is_what_we_set:
         return []
     return [Difference("email", wanted, have or "none", mode is Mode.ENFORCE)]
 

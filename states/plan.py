@@ -16,6 +16,7 @@ from states.classify import (
     is_group_missing,
     is_ours,
     round_up_quota,
+    was_complete,
 )
 from states.model import (
     DesiredService,
@@ -64,7 +65,7 @@ class Step:
             what a server can store.
         email: for CREATE and SET_EMAIL; None when there is none to set.
         groups: for CREATE the groups to start with; for the group steps the one group.
-        is_decrease: SET_QUOTA below what the account has now.
+        is_decrease: SET_QUOTA below what a complete account has now.
         is_recreation: CREATE of an account that existed before.
     """
 
@@ -131,7 +132,7 @@ def plan_steps(
         if observed is None:
             steps += _create_steps(desired, memory, circumstances)
         else:
-            steps += _field_steps(verdict, desired, observed, circumstances)
+            steps += _field_steps(verdict, desired, observed, memory, circumstances)
     return steps
 
 
@@ -184,14 +185,19 @@ def _enablement_steps(
 
 
 def _field_steps(
-    verdict: Verdict, desired: DesiredService, observed: ObservedAccount, circumstances: Circumstances
+    verdict: Verdict,
+    desired: DesiredService,
+    observed: ObservedAccount,
+    memory: Memory,
+    circumstances: Circumstances,
 ) -> list[Step]:
     userid = observed.userid
     differing = {difference.field for difference in verdict.differences if difference.is_enforced}
     steps = _enablement_steps(observed, circumstances, is_wanted=desired.wish is Wish.ENABLED)
     if "quota" in differing and desired.quota is not None:
         quota = round_up_quota(desired.quota)
-        is_decrease = _is_decrease(quota, observed)
+        # A new account that was never complete loses nothing by its first quota.
+        is_decrease = was_complete(memory) and _is_decrease(quota, observed)
         steps.append(Step(StepKind.SET_QUOTA, userid, quota=quota, is_decrease=is_decrease))
     if "group" in differing:
         missing, surplus = compare_groups(desired, observed, circumstances)

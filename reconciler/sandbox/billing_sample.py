@@ -37,9 +37,9 @@ def fill_sample(billing: SandboxBilling, server_ids: Sequence[int], *, services:
     for number in range(services):
         status = odd_statuses[number // 10 % len(odd_statuses)] if number % 10 == 9 else 2
         account_id = billing.add_client(f"client{number + 1}@example.net", name=f"Client {number + 1}")
-        item_id = billing.add_service(
-            plan_ids[names[number % len(names)]], account_id, server_ids[number % len(server_ids)], status
-        )
+        plan_id = plan_ids[names[number % len(names)]]
+        server_id = server_ids[(number // len(names) + number // 40) % len(server_ids)]
+        item_id = billing.add_service(plan_id, account_id, server_id, status)
         if billing.variant == "live" and number % 4 == 3:
             billing.buy_addon(item_id, 10)
         if status == 5:

@@ -147,10 +147,8 @@ def test_a_database_server_that_is_not_there(provider: Provider) -> None:
 
 def test_a_wrong_password_of_the_database(provider: Provider) -> None:
     provider.password_file.write_text("Planted-Wrong-Secret-75", "utf-8")
-    provider.check_refusal(
-        r"billing database .* refused access .*: check user, password and GRANT", is_process=True
-    )
-    result = provider.world.run("once")
+    provider.check_refusal(r"billing database .* refused access .*: check user, password and GRANT")
+    result = invoke(provider.world.land.config_path, "once")
     check_words(result, secrets=["Planted-Wrong-Secret-75"])
 
 
@@ -179,7 +177,7 @@ def test_another_private_key_leaves_the_servers_alone(provider: Provider) -> Non
     world = provider.world
     (world.land.folder / "billmgr.pem").write_bytes(generate_private_key_pem())
     before = [dump_accounts(cloud) for cloud in world.land.clouds]
-    result = world.run("once")
+    result = invoke(world.land.config_path, "once")
     said = check_words(result)
     assert result.returncode == 1
     for number, product in ((1, "nextcloud"), (2, "owncloud")):
@@ -214,7 +212,7 @@ def test_a_database_that_goes_away_after_the_listing_ends_the_cycle(provider: Pr
     assert world.nextcloud.mutating_calls() == [], "no step without a fresh read of what is wanted"
     provider.let_in()
     world.nextcloud.faults.clear()
-    assert world.run("once").returncode == 0
+    assert invoke(world.land.config_path, "once").returncode == 0
     assert world.is_delivered(provider.new_item)
 
 
@@ -230,7 +228,7 @@ def test_a_database_that_goes_away_between_creation_and_delivery_loses_no_passwo
     account = world.nextcloud.accounts[f"user_{provider.new_item}"]
     password = account.password
     assert not world.is_delivered(provider.new_item)
-    assert world.run("once").returncode == 0
+    assert invoke(world.land.config_path, "once").returncode == 0
     assert world.is_delivered(provider.new_item)
     assert world.billing.get_password(provider.new_item) == password == account.password
     check_journal(world.land.folder, secrets=[password])

@@ -200,7 +200,7 @@ def test_a_disk_that_becomes_full_stops_the_cycle(keeper: Keeper) -> None:
         )
     engine.dispose()
     assert set(made) <= intents
-    assert world.run("once").returncode == 0, "there is room again"
+    assert invoke(world.land.config_path, "once").returncode == 0, "there is room again"
     assert all(world.is_delivered(item) for item in items)
 
 
@@ -228,7 +228,7 @@ def test_a_lost_key_is_not_made_anew_while_passwords_wait_for_it(keeper: Keeper)
     assert not keeper.key.exists()
     keeper.key.write_text("A" * 43 + "=\n")
     world = keeper.world
-    result = world.run("once")
+    result = invoke(world.land.config_path, "once")
     assert "journal.key does not fit the journal: restore the key file" in check_words(
         result, secrets=passwords
     )
@@ -237,7 +237,7 @@ def test_a_lost_key_is_not_made_anew_while_passwords_wait_for_it(keeper: Keeper)
     keeper.key.write_text("nonsense\n")
     keeper.check_refusal(r"journal.key holds no journal key: restore the right file", *WRITING)
     keeper.key.write_bytes(key)
-    assert world.run("once").returncode == 0
+    assert invoke(world.land.config_path, "once").returncode == 0
     assert [world.billing.get_password(item) for item in keeper.items] == passwords
 
 
@@ -249,7 +249,7 @@ def test_a_lost_key_is_made_anew_when_nothing_waits_for_it(keeper: Keeper) -> No
         assert invoke(world.land.config_path, *arguments).returncode == 0
     assert not keeper.key.exists(), "a command that only shows makes nothing"
     assert str(keeper.items[0]) in invoke(world.land.config_path, "status", str(keeper.items[0])).stdout
-    assert world.run("once").returncode == 0
+    assert invoke(world.land.config_path, "once").returncode == 0
     assert keeper.key.exists()
 
 
@@ -283,7 +283,7 @@ def test_without_mgrctl_accounts_are_made_and_their_passwords_wait(keeper: Keepe
     world.land.configure({})
     for cloud in world.land.clouds:
         cloud.clear_calls()
-    assert world.run("once").returncode == 0
+    assert invoke(world.land.config_path, "once").returncode == 0
     assert all(world.is_delivered(item) for item in keeper.items)
     assert [world.billing.get_password(item) for item in keeper.items] == passwords
     assert [cloud.mutating_calls() for cloud in world.land.clouds] == [[], []]
@@ -295,7 +295,7 @@ def test_a_mgrctl_that_refuses_is_quoted_without_the_password(keeper: Keeper, tm
     mgrctl.write_text('#!/bin/sh\necho "ERROR Type: access $*" >&2\nexit 1\n')
     mgrctl.chmod(0o755)
     world.land.configure({"billmanager": {"writer": "mgrctl", "mgrctl": str(mgrctl)}})
-    result = world.run("once")
+    result = invoke(world.land.config_path, "once")
     passwords = [
         cloud.accounts[f"user_{item}"].password
         for cloud, item in zip(world.land.clouds, keeper.items, strict=True)

@@ -19,6 +19,7 @@ from tests.acceptance.evidence import (
     check_journal,
     check_words,
     dump_accounts,
+    invoke,
     make_clouds,
 )
 
@@ -204,7 +205,7 @@ def test_a_wrong_row_is_its_service_s_error_and_everybody_else_is_served(street:
     )
     check_journal(world.land.folder)
 
-    status = check_words(world.run("status"))
+    status = check_words(invoke(world.land.config_path, "status"))
     assert all(is_told(line, flaw) for line, flaw in pair_lines(status, street.broken))
     planned = check_plan(street, exit_code=0)
     assert planned.keys() == street.broken.keys()
@@ -224,7 +225,7 @@ def pair_lines(text: str, broken: dict[int, Flaw]) -> Iterator[tuple[str, Flaw]]
 
 def check_plan(street: Street, *, exit_code: int) -> dict[int, dict[str, Any]]:
     """A plan's services; be sure that every flaw is shown, and nothing would be done about it."""
-    result = street.world.run("plan", "--json")
+    result = invoke(street.world.land.config_path, "plan", "--json")
     check_words(result)
     plan = json.loads(result.stdout)
     assert (result.returncode, plan["errors"]) == (exit_code, {})

@@ -197,3 +197,10 @@ def test_an_unlimited_tariff_is_unlimited_on_both_products(make_world: MakeWorld
     world.once()
     world.once_quietly()
     assert [a.quota_definition for a in map(world.get_account, items) if a] == ["none", "none"]
+
+
+def test_many_new_services_at_once_are_no_quota_cut(world: World) -> None:
+    plan = world.billing.add_plan("Basic", 5)
+    items = [world.sell(plan, number % 2) for number in range(50)]
+    assert world.once().is_converged
+    assert {a.quota_definition for a in map(world.get_account, items) if a} == {"5 GB"}

@@ -13,10 +13,12 @@ from reconciler.journal.keys import JournalKey, make_scratch_key, read_or_create
 from states import StepKind
 from tests.integration.journal.conftest import JournalPlace
 from tests.unit.reconciler.samples import (
+    NOW,
     PASSWORD,
     as_ordinary_user,
     begin,
     finish,
+    make_desired,
     make_step,
     open_sqlite,
     take,
@@ -184,12 +186,29 @@ def test_dry_run_reads_the_journal_that_is_there(place: JournalPlace) -> None:
     journal.close()
 
 
+@pytest.mark.parametrize("place", ["mariadb", "postgres"], indirect=True)
 def test_dry_run_on_a_server_without_a_journal_leaves_it_empty(place: JournalPlace) -> None:
     journal = open_journal(place.url, place.key_file, is_dry_run=True)
     assert journal.services.list_all() == []
     journal.close()
     assert place.list_tables() == set()
     assert not place.key_file.exists()
+
+
+def test_dry_run_without_the_key_reads_the_journal_as_long_as_nothing_is_encrypted(tmp_path: Path) -> None:
+    first = open_sqlite(tmp_path)
+    first.services.note_desired([make_desired(7)], NOW)
+    key_file = tmp_path / "journal.key"
+    key_file.unlink()
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    journal = open_journal(url, key_file, is_dry_run=True)
+    assert journal.services.get(7) is not None
+    journal.close()
+    assert not key_file.exists()
+    add_password(first)
+    first.close()
+    with pytest.raises(JournalKeyUnusable, match="restore it"):
+        open_journal(url, key_file, is_dry_run=True)
 
 
 def test_dry_run_that_cannot_see_the_journal_does_not_take_it_for_missing(tmp_path: Path) -> None:

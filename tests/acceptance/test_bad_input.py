@@ -251,3 +251,22 @@ def test_a_row_that_is_set_right_is_served_at_the_next_cycle(street: Street) -> 
     report = world.once()
     assert {record.item_id for record in report.attention} == street.broken.keys() - set(mended)
     assert all(world.is_delivered(item) for item in mended)
+
+
+def test_an_account_whose_recorded_password_cannot_be_read_is_served_all_the_same(world: World) -> None:
+    plan = world.billing.add_plan("Basic", 5)
+    items = [world.sell(plan, number) for number in (0, 1)]
+    world.once()
+    accounts = [world.get_account(item) for item in items]
+    for item, account in zip(items, accounts, strict=True):
+        assert account is not None
+        account.quota_definition = "1 GB"
+        world.billing.set_param(item, "userpassword", None)
+        world.billing.insert("itemcryptedparam", item=item, intname="userpassword", value="%%%")
+    world.once()
+    assert [account.quota_definition for account in accounts if account] == ["5 GB", "5 GB"]
+    for item in items:
+        record = invoke(world.land.config_path, "status", str(item)).stdout
+        assert f"service {item}: its password cannot be decrypted" in record, (
+            "told, though nothing waits for it"
+        )

@@ -114,13 +114,15 @@ def test_file_locked_by_somebody_else_is_told_after_a_while(
         closing(open_sqlite(tmp_path)) as journal,
         closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as other,
     ):
-        other.execute("BEGIN IMMEDIATE")
-        message = fail(lambda: journal.services.note_desired([make_desired(7)], NOW))
-        assert "database is locked" in message
-        assert journal.services.list_all() == []  # who only reads waits for nobody
-        other.execute("ROLLBACK")
         journal.services.note_desired([make_desired(7)], NOW)
-        assert len(journal.services.list_all()) == 1
+        other.execute("BEGIN IMMEDIATE")
+        message = fail(lambda: journal.services.note_desired([make_desired(8)], NOW))
+        assert "database is locked" in message
+        assert len(journal.services.list_all()) == 1  # who only reads waits for nobody
+        journal.services.note_desired([make_desired(7)], NOW)  # nor does who has nothing new to write
+        other.execute("ROLLBACK")
+        journal.services.note_desired([make_desired(8)], NOW)
+        assert len(journal.services.list_all()) == 2
 
 
 @pytest.mark.parametrize(

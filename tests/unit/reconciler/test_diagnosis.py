@@ -18,9 +18,7 @@ from nc import errors as nc_errors
 from reconciler.diagnosis import Diagnosis, check_connection, diagnose, explain, tell
 from reconciler.fleet import ServerStopped
 from reconciler.sandbox.emulator import CloudEmulator, Fault
-from tests.unit.reconciler.test_fleet import Maker, make_world, private_key_pem
-
-__all__ = ["make_world", "private_key_pem"]
+from tests.unit.reconciler.world import Maker
 
 SECRET = "s3cret-Admin-password"
 

@@ -329,6 +329,14 @@ def test_less_than_the_account_has_is_a_decrease(
     assert step.is_decrease is is_decrease
 
 
+def test_a_new_account_loses_nothing_by_its_first_quota() -> None:
+    half_made = Situation(observed=HALF_MADE, memory=HALF_MEMORY)
+    assert not step_of(half_made, StepKind.SET_QUOTA).is_decrease
+    assert step_of(replace(half_made, memory=MADE), StepKind.SET_QUOTA).is_decrease
+    adopted = Situation(BY_BILLING, HALF_MADE, NEW)
+    assert step_of(adopted, StepKind.SET_QUOTA).is_decrease
+
+
 def test_a_new_email_is_what_billing_has() -> None:
     assert step_of(Situation(sold(email="new@example.org")), StepKind.SET_EMAIL).email == "new@example.org"
 

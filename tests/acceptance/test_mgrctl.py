@@ -1,0 +1,138 @@
+"""The supported way to write: BILLmanager's own tool is told credentials and the end of operations."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import MakeWorld, World
+
+STAND_IN = '''#!{python}
+"""Stands in for mgrctl: changes the database as BILLmanager would, and logs how it was called."""
+import base64, json, sqlite3, sys
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+arguments = sys.argv[1:]
+with open({log!r}, "a") as log:
+    log.write(json.dumps(arguments) + "\\n")
+function, values = arguments[4], dict(argument.split("=", 1) for argument in arguments[5:])
+database = sqlite3.connect({database!r}, timeout=30)
+item = int(values["elid"])
+if function == "service.saveparam":
+    name, value = next((n, v) for n, v in values.items() if n not in ("elid", "crypted", "sok"))
+    table = "itemparam"
+    if values["crypted"] == "on":
+        table = "itemcryptedparam"
+        key = load_pem_private_key(open({key!r}, "rb").read(), None).public_key()
+        value = base64.b64encode(key.encrypt(value.encode(), padding.PKCS1v15())).decode()
+    database.execute(f"DELETE FROM {{table}} WHERE item = ? AND intname = ?", (item, name))
+    database.execute(f"INSERT INTO {{table}} (item, intname, value) VALUES (?, ?, ?)", (item, name, value))
+else:
+    ends = {{"open": 2, "suspend": 3, "resume": 2, "setparam": 2, "close": 4}}
+    status = ends[function.removeprefix("service.post")]
+    database.execute("UPDATE item SET status = ? WHERE id = ?", (status, item))
+    database.execute("DELETE FROM runningoperation WHERE item = ?", (item,))
+database.commit()
+print(json.dumps({{"doc": {{"ok": ""}}}}))
+'''
+
+
+@pytest.fixture
+def panel(make_world: MakeWorld) -> World:
+    """A world whose billing is told everything by mgrctl."""
+    world = make_world()
+    tool = world.land.folder / "mgrctl"
+    tool.write_text(
+        STAND_IN.format(
+            python=sys.executable,
+            log=str(world.land.folder / "mgrctl.log"),
+            database=world.land.database_url.removeprefix("sqlite:///"),
+            key=str(world.land.folder / "billmgr.pem"),
+        ),
+        "utf-8",
+    )
+    tool.chmod(0o755)
+    world.land.configure({"billmanager": {"writer": "mgrctl", "mgrctl": str(tool)}})
+    return world
+
+
+def read_calls(world: World) -> list[str]:
+    """The functions that were called, in order."""
+    log = world.land.folder / "mgrctl.log"
+    if not log.exists():
+        return []
+    return [json.loads(line)[4] for line in log.read_text("utf-8").splitlines()]
+
+
+def test_a_service_being_opened_is_delivered_and_its_operation_ended_once(panel: World) -> None:
+    items = [panel.sell(panel.billing.add_plan("Basic", 5), number, 1) for number in (0, 1)]
+    for item in items:
+        panel.billing.start_operation(item, "open")
+    assert panel.once().is_converged
+    assert [panel.billing.get_status(item) for item in items] == [2, 2]
+    assert all(map(panel.is_delivered, items))
+    assert read_calls(panel).count("service.postopen") == 2
+    panel.once_quietly()
+    assert read_calls(panel).count("service.postopen") == 2
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "is_enabled"),
+    [("suspend", 3, False), ("resume", 2, True), ("setparam", 2, True), ("close", 4, False)],
+)
+def test_each_operation_is_ended_by_its_own_call_once_the_account_is_right(
+    panel: World, operation: str, status: int, is_enabled: bool
+) -> None:
+    item = panel.sell(panel.billing.add_plan("Basic", 5), 1)
+    panel.once()
+    account = panel.get_account(item)
+    assert account is not None
+    account.is_enabled = not is_enabled
+    panel.billing.start_operation(item, operation)
+    panel.once()
+    assert account.is_enabled is is_enabled
+    assert panel.billing.get_status(item) == status
+    assert read_calls(panel).count(f"service.post{operation}") == 1
+
+
+def test_an_operation_is_not_ended_while_its_goal_is_not_reached(panel: World) -> None:
+    item = panel.sell(panel.billing.add_plan("Basic", 5), 0, 1)
+    panel.billing.start_operation(item, "open")
+    panel.nextcloud.maintenance = True
+    panel.once()
+    assert panel.billing.get_status(item) == 5
+    assert read_calls(panel) == []
+    panel.nextcloud.maintenance = False
+    panel.wait(minutes=2)
+    panel.once()
+    assert panel.billing.get_status(item) == 2
+
+
+def test_credentials_that_billing_refused_are_delivered_by_a_later_cycle(panel: World) -> None:
+    item = panel.sell(panel.billing.add_plan("Basic", 5))
+    tool = panel.land.folder / "mgrctl"
+    text = tool.read_text("utf-8")
+    tool.write_text(f'#!{sys.executable}\nprint(\'{{"error": {{"msg": "no licence"}}}}\')\n', "utf-8")
+    report = panel.once()
+    assert [record.item_id for record in report.attention] == [item]
+    assert "no licence" in report.attention[0].reason
+    account = panel.get_account(item)
+    tool.write_text(text, "utf-8")
+    assert panel.once().is_converged
+    assert panel.get_account(item) is account, "not made again"
+    assert panel.is_delivered(item)
+
+
+def test_no_password_is_left_in_the_journal_after_its_delivery(panel: World) -> None:
+    item = panel.sell(panel.billing.add_plan("Basic", 5))
+    panel.once()
+    password = panel.billing.get_password(item)
+    assert password is not None
+    for path in panel.land.folder.glob("journal*"):
+        assert password.encode() not in Path(path).read_bytes()
+    with panel.open() as app:
+        assert app.journal.intents.list_undelivered() == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,11 +89,12 @@ def test_a_secret_that_cannot_be_read(world: World, tmp_path: Path) -> None:
         secret.rmdir()
         secret.touch()
 
-    for make, reason in (
+    stages: tuple[tuple[Callable[[], object], str], ...] = (
         (lambda: None, "No such file or directory"),
         (secret.mkdir, "Is a directory"),
         (empty, "is empty"),
-    ):
+    )
+    for make, reason in stages:
         make()
         for arguments in (["once"], ["plan"], ["validate-config"]):
             check_failure(invoke(world.land.config_path, *arguments), f"password.*{reason}", exit_code=2)

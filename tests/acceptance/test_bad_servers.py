@@ -201,6 +201,10 @@ def test_a_server_that_cannot_be_used_is_left_alone_and_named_and_the_others_are
     assert all(world.is_delivered(item) for item in fleet.healthy)
     check_journal(world.land.folder)
 
+    again = invoke(world.land.config_path, "plan")
+    assert again.returncode == 1
+    assert "tried again in" in check_words(again), "a breaker that opened stays open for the next program"
+
     check = invoke(world.land.config_path, "check-connection", "--json")
     check_words(check)
     assert check.returncode == 1

@@ -73,8 +73,11 @@ def test_a_terminal_that_knows_few_characters_breaks_nothing(shop: World) -> Non
 
 
 def test_json_holds_nothing_that_a_terminal_obeys(shop: World) -> None:
-    shop.billing.set_param(1, "username", "x\x9b31m\x7f")
-    result = invoke(shop.land.config_path, "plan", "--json")
-    assert result.stdout.isascii()
-    assert result.stdout.replace("\n", "").isprintable()
-    assert json.loads(result.stdout)["planned"][0]["state"] == "quarantined"
+    path, reason = shop.land.config_path, "x\x9b31m\x7f\u202e用户"
+    assert invoke(path, "hold", "1", "--reason", reason).returncode == 0
+    assert invoke(path, "once").returncode == 0
+    for arguments in (["status", "1"], ["history", "1"], ["plan"]):
+        shown = invoke(path, *arguments, "--json").stdout
+        assert shown.isascii()
+        assert shown.replace("\n", "").isprintable()
+    assert json.loads(invoke(path, "status", "1", "--json").stdout)["memory"]["hold_reason"] == reason

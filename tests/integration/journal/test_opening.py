@@ -120,6 +120,7 @@ def test_file_locked_by_somebody_else_is_told_after_a_while(
         assert "database is locked" in message
         assert len(journal.services.list_all()) == 1  # who only reads waits for nobody
         journal.services.note_desired([make_desired(7)], NOW)  # nor does who has nothing new to write
+        open_sqlite(tmp_path).close()
         other.execute("ROLLBACK")
         journal.services.note_desired([make_desired(8)], NOW)
         assert len(journal.services.list_all()) == 2

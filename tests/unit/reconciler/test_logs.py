@@ -111,7 +111,7 @@ def test_nothing_that_a_terminal_obeys_gets_through(
 def test_event_itself_is_made_harmless(capsys: pytest.CaptureFixture[str]) -> None:
     for is_json in (False, True):
         set_up_logging(is_json=is_json, level="info")
-        get_logger("test").log("info", "bad\x1b[2J\nevent %s")
+        get_logger("test").log("info", "bad\x1b[2J\x9b\nevent %s")
         line = capsys.readouterr().err.removesuffix("\n")
         assert line.isprintable()
         assert "event %s" in line

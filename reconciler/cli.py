@@ -25,8 +25,8 @@ from reconciler.diagnosis import Diagnosis, check_connection
 from reconciler.fleet import CloudServer, ServerStopped
 from reconciler.journal import HistoryEntry, JournalError, ServiceRecord
 from reconciler.logs import clean, set_up_logging
+from reconciler.one_pass import PassResult
 from reconciler.output import Output
-from reconciler.passes import PassResult
 from reconciler.planning import Plan, make_plan
 from states import ServiceState
 from states.diagram import draw_diagram, draw_table

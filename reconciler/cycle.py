@@ -20,7 +20,7 @@ from reconciler.fleet import CloudServer, ServerStopped
 from reconciler.guards import ReadVerdict
 from reconciler.journal import ServiceRecord
 from reconciler.logs import get_logger
-from reconciler.passes import PassResult
+from reconciler.one_pass import PassResult
 from reconciler.scan import DesiredRead, Suspect, find_vanished, read_desired, scan_server
 from states import ServiceState, StepKind
 

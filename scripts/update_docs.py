@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
@@ -15,8 +14,9 @@ def fill(text: str) -> str:
     """A page with its generated parts as they should be."""
     parts = {"diagram": f"```mermaid\n{draw_diagram()}```\n", "table": draw_table()}
     for name, content in parts.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text = pattern.sub(lambda match, content=content: f"{match[1]}{content}{match[2]}", text)
+        before, begin, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        text = before + begin + content + end + after
     return text
 
 

@@ -257,7 +257,7 @@ def _present(
         if was_complete(memory):
             return Verdict(ServiceState.DRIFTED, f"differs in {fields}", tuple(differences), notes)
         return Verdict(ServiceState.PROVISIONING, f"incomplete: {fields}", tuple(differences), notes)
-    if is_enabled_wanted:
+    if observed.is_enabled:
         return Verdict(ServiceState.ACTIVE, "as sold", (), notes)
     return Verdict(ServiceState.SUSPENDED, "disabled, as billing wants it", (), notes)
 

@@ -126,6 +126,7 @@ def provider(request: pytest.FixtureRequest, make_world: MakeWorld, tmp_path: Pa
     provider = Provider(world, server, user, file, new_item)
     provider.configure(provider.url)
     yield provider
+    provider.let_in()
     if server.kind == "postgres":
         server.execute(f"DROP OWNED BY {user}", database=database)
     server.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 from pathlib import Path
 
@@ -187,8 +188,9 @@ def test_without_mgrctl_accounts_are_made_and_their_passwords_wait(keeper: Keepe
 def test_a_mgrctl_that_refuses_is_quoted_without_the_password(keeper: Keeper, tmp_path: Path) -> None:
     world = keeper.world
     mgrctl = tmp_path / "mgrctl"
+    refusal = '{"doc": {"error": {"$type": "access", "msg": {"$": "no right to \'"$*"\'"}}}}'
     mgrctl.write_text(
-        '#!/bin/sh\ncase "$*" in *crypted=on*) echo "ERROR Type: access $*" >&2; exit 1;; esac\necho "{}"\n'
+        f"#!/bin/sh\ncase \"$*\" in *crypted=on*) echo '{refusal}'; exit 1;; esac\necho '{{}}'\n"
     )
     mgrctl.chmod(0o755)
     world.land.configure({"billmanager": {"writer": "mgrctl", "mgrctl": str(mgrctl)}})
@@ -199,6 +201,8 @@ def test_a_mgrctl_that_refuses_is_quoted_without_the_password(keeper: Keeper, tm
     ]
     said = check_words(result, secrets=passwords)
     assert result.returncode == 1
-    assert "service.saveparam for service" in said
+    assert re.search(
+        r"service.saveparam for service 1 was refused \(no right to .*userpassword=\*\*\* ", said
+    ), said
     assert "look into BILLmanager's log" in said
     check_journal(world.land.folder, secrets=passwords)

@@ -45,7 +45,7 @@ def street(make_world: MakeWorld) -> World:
 
 
 def tamper(world: World) -> None:
-    """One difference of each kind; items 7 and 8 stay as sold."""
+    """One difference of each kind; 7 stays as sold, of 8 a scan has only to record that it is suspended."""
     world.nextcloud.accounts["user_1"].quota_definition = "1 GB"
     world.owncloud.remove_account("user_2")
     world.nextcloud.accounts["user_3"].groups.clear()
@@ -53,6 +53,8 @@ def tamper(world: World) -> None:
     world.billing.set_status(5, 3)
     world.billing.set_status(6, 4)
     world.nextcloud.add_account("user_99")
+    world.billing.set_status(8, 3)
+    world.owncloud.accounts["user_8"].is_enabled = False
 
 
 EXPECTED: Final = {

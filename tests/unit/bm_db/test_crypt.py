@@ -1,3 +1,5 @@
+"""Encrypted values: what BILLmanager encrypts is read, what it did not is never taken for a value."""
+
 from __future__ import annotations
 
 import base64

@@ -1,3 +1,5 @@
+"""Column values in every spelling that installations use."""
+
 from __future__ import annotations
 
 from decimal import Decimal

@@ -192,7 +192,7 @@ def _mostly(*usual: Any, rarely: tuple[Any, ...]) -> st.SearchStrategy[Any]:
     return st.sampled_from(usual * (1 + 30 * len(rarely) // len(usual)) + rarely)
 
 
-_modes = st.one_of(st.just(Mode.ENFORCE), st.sampled_from(Mode))
+_modes = st.sampled_from([Mode.ENFORCE, Mode.ENFORCE, *Mode])
 _groups = st.sampled_from([None, "gold", "silver", "unknown"])
 _usernames = _mostly(USER, "User_7", rarely=("other", API_USER, ""))
 _emails = st.sampled_from([None, "", "client@example.org", "Client@Example.org", "new@example.org"])
@@ -202,9 +202,10 @@ _sold_quotas: st.SearchStrategy[SoldQuota] = st.sampled_from(
 _observed_quotas = st.sampled_from(
     [0, 2048, to_storable_bytes(10**10), 10 * GIB, 10 * GIB + 1, 2**70, UNLIMITED, DEFAULT, UNKNOWN_QUOTA]
 )
-_faults = _mostly((), rarely=tuple((field,) for field in FaultField)).map(
+_faults = st.sampled_from([*[()] * 20, *((field,) for field in FaultField)]).map(
     lambda fields: tuple(Fault(field, f"the {field} is wrong") for field in fields)
 )
+_wishes = st.sampled_from([*Wish, *[Wish.ENABLED, Wish.DISABLED, Wish.ABSENT] * 3])
 
 
 @st.composite
@@ -214,7 +215,7 @@ def services(draw: st.DrawFn) -> DesiredService:
     return DesiredService(
         item_id=7,
         server_id=draw(_mostly(3, rarely=(None, 4))),
-        wish=draw(_mostly(Wish.ENABLED, Wish.DISABLED, Wish.ABSENT, rarely=(Wish.NONE, Wish.AS_IS))),
+        wish=draw(_wishes),
         username=draw(_usernames),
         quota=None if FaultField.QUOTA in wrong else draw(_sold_quotas),
         group=None if FaultField.GROUP in wrong else draw(_groups),

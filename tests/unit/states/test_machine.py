@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from contextlib import suppress
 from threading import Barrier
 
 import pytest
@@ -62,29 +62,22 @@ def test_no_move_exists_besides_the_tables() -> None:
 
 
 def test_threads_do_not_see_each_others_services() -> None:
-    workers, rounds = 4, 500
+    workers, rounds = 4, 2000
     start = Barrier(workers)
-    pairs = list(product(S, S))
 
-    def work(offset: int) -> list[tuple[ServiceState, ServiceState, bool]]:
+    def count_deletions(source: ServiceState) -> int:
         start.wait(timeout=30)
-        answers = []
-        for turn in range(rounds):
-            source, target = pairs[(offset * 57 + turn * 7) % len(pairs)]
-            try:
-                is_taken = advance(source, target) is target
-            except TransitionRefused:
-                is_taken = False
-            answers.append((source, target, is_taken))
-        return answers
+        count = 0
+        for _ in range(rounds):
+            with suppress(TransitionRefused):
+                count += advance(source, S.DELETING) is S.DELETING
+        return count
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # threads that share anything will get into each other's way
     try:
         with ThreadPoolExecutor(workers) as pool:
-            answers = [answer for answers in pool.map(work, range(workers)) for answer in answers]
+            counts = list(pool.map(count_deletions, [S.RETIRING, S.ACTIVE] * (workers // 2)))
     finally:
         sys.setswitchinterval(interval)
-    assert len(answers) == workers * rounds
-    for source, target, is_taken in answers:
-        assert is_taken is (source is target or (source, target) in MOVES)
+    assert counts == [rounds, 0] * (workers // 2)

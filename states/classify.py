@@ -257,9 +257,14 @@ def _present(
         if was_complete(memory):
             return Verdict(ServiceState.DRIFTED, f"differs in {fields}", tuple(differences), notes)
         return Verdict(ServiceState.PROVISIONING, f"incomplete: {fields}", tuple(differences), notes)
+    # Here they differ only when the policy ignores enablement: then the state says what is there.
+    is_ignored = observed.is_enabled is not is_enabled_wanted
     if observed.is_enabled:
-        return Verdict(ServiceState.ACTIVE, "as sold", (), notes)
-    return Verdict(ServiceState.SUSPENDED, "disabled, as billing wants it", (), notes)
+        return Verdict(
+            ServiceState.ACTIVE, "enabled, though not paid" if is_ignored else "as sold", (), notes
+        )
+    reason = "disabled, though paid" if is_ignored else "disabled, as billing wants it"
+    return Verdict(ServiceState.SUSPENDED, reason, (), notes)
 
 
 def was_complete(memory: Memory) -> bool:

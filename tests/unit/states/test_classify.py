@@ -246,8 +246,8 @@ TABLE = [
     Row("ignored: quota, group and e-mail",
         Situation(sold(email="new@example.org"), account(quota=0, groups=frozenset()), MADE, ALL_IGNORE),
         S.ACTIVE),
-    Row("ignored: to be disabled", Situation(DISABLED, circumstances=ALL_IGNORE), S.SUSPENDED),
-    Row("ignored: to be enabled", Situation(SOLD, OFF, MADE, ALL_IGNORE), S.ACTIVE),
+    Row("ignored: to be disabled", Situation(DISABLED, circumstances=ALL_IGNORE), S.ACTIVE),
+    Row("ignored: to be enabled", Situation(SOLD, OFF, MADE, ALL_IGNORE), S.SUSPENDED),
     Row("ignored: to be deleted", Situation(GONE, OFF, retired(72).memory, ALL_IGNORE), S.DELETING),
     Row("ignored: no longer sold", Situation(GONE, ACCOUNT, MADE, ALL_IGNORE), S.RETIRING),
 ]  # fmt: skip

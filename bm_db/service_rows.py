@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, literal_column, select
 
 from bm_db.schema import Schema
 from bm_db.servers import select_server_ids
@@ -95,9 +95,10 @@ def complete_rows(
     return list(rows.values())
 
 
-def _ids(values: Iterable[int]) -> BindParameter[Any]:
-    """Numbers for an IN list, written into the statement: drivers limit how many can be bound."""
-    return bindparam("ids", [int(value) for value in values], expanding=True, literal_execute=True)
+def _is_one_of(column: ColumnElement[Any], values: Iterable[int]) -> ColumnElement[bool]:
+    """``column IN (…)`` with numbers written into the statement: drivers limit how many can be bound."""
+    numbers = ",".join(str(int(value)) for value in values)
+    return column.bool_op("IN")(literal_column(f"({numbers or 'NULL'})"))
 
 
 def _read_parameters(
@@ -106,7 +107,7 @@ def _read_parameters(
     table = schema.table(table_name)
     rows = connection.execute(
         select(table.c.item, table.c.intname, first_characters(table.c.value).label("value")).where(
-            table.c.item.in_(_ids(ids)), table.c.intname.in_(sorted(names))
+            _is_one_of(table.c.item, ids), table.c.intname.in_(sorted(names))
         )
     )
     for item_id, intname, value in rows:
@@ -119,7 +120,7 @@ def _read_addons(
     item = schema.table("item")
     rows = connection.execute(
         select(*schema.pick(item, "item", *_ADDON_COLUMNS))
-        .where(item.c.parent.in_(_ids(ids)))
+        .where(_is_one_of(item.c.parent, ids))
         .order_by(item.c.id)
     )
     for row in rows:
@@ -143,7 +144,7 @@ def _read_operations(
     table = schema.table("runningoperation")
     order = table.c.id if schema.has("runningoperation", "id") else table.c.intname
     for row in connection.execute(
-        select(table.c.item, table.c.intname).where(table.c.item.in_(_ids(ids))).order_by(order)
+        select(table.c.item, table.c.intname).where(_is_one_of(table.c.item, ids)).order_by(order)
     ):
         yield row.item, row.intname
 
@@ -158,7 +159,7 @@ def _read_emails(
             first_characters(table.c.email, _EMAIL_CHARACTERS).label("email"),
             *schema.pick(table, "user", "enabled"),
         )
-        .where(table.c.account.in_(_ids(account_ids)))
+        .where(_is_one_of(table.c.account, account_ids))
         .order_by(table.c.id)
     )
     is_switched = schema.has("user", "enabled")

@@ -49,6 +49,7 @@ _OPERATION_WISHES: Final = {
 }
 # What Nextcloud (without the plus) and ownCloud accept in an id; whether this server does, it says itself.
 _USERNAME: Final = re.compile(r"[a-zA-Z0-9 _.@\-'+]{1,64}", re.ASCII)
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
 _LONGEST_EMAIL: Final = 254
 _NAMES_WITHOUT_QUOTA: Final = frozenset({USERNAME, URL})
 
@@ -240,9 +241,7 @@ class _Understanding:
             )
             return None
         email = self._row.emails[0]
-        name, _, domain = email.partition("@")
-        is_one_word = email.isprintable() and not any(character.isspace() for character in email)
-        if not (name and domain and "@" not in domain and is_one_word and len(email) <= _LONGEST_EMAIL):
+        if not (_EMAIL.fullmatch(email) and email.isprintable() and len(email) <= _LONGEST_EMAIL):
             self._fault(
                 FaultField.EMAIL, f"{show(email)} is not an e-mail address: correct it at the client's user"
             )

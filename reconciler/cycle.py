@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -95,11 +95,8 @@ class _Cycle:
         started = time.monotonic()
         servers = self._app.fleet.refresh()
         self._app.reconciler.refresh_tariffs()
-        read = read_desired(self._app)
-        self._report.services, self._report.read = read.count(), read.verdict
-        self._work_on(find_vanished(self._app, read), None, 1)
         try:
-            self._run_servers(servers, read)
+            self._run_all(servers)
         except KeyboardInterrupt as stop:
             self._failure = stop  # the workers finish the step they are at and begin no other
             raise
@@ -120,11 +117,23 @@ class _Cycle:
         )
         return self._report
 
-    def _run_servers(self, servers: list[CloudServer], read: DesiredRead) -> None:
-        if servers:
-            with ThreadPoolExecutor(len(servers), thread_name_prefix="server") as pool:
-                for server in servers:
-                    pool.submit(self._guarded, self._run_server, server, read)
+    def _run_all(self, servers: list[CloudServer]) -> None:
+        """Read billing here and list the servers' accounts meanwhile, each in a thread of its own."""
+        reading: Future[DesiredRead] = Future()
+        with ThreadPoolExecutor(len(servers) or 1, thread_name_prefix="server") as pool:
+            for server in servers:
+                pool.submit(self._guarded, self._run_server, server, reading)
+            self._guarded(self._read, reading)
+
+    def _read(self, reading: Future[DesiredRead]) -> None:
+        try:
+            read = read_desired(self._app)
+        except BaseException as error:
+            reading.set_exception(error)  # whoever waits for it must not wait for ever
+            raise
+        reading.set_result(read)
+        self._report.services, self._report.read = read.count(), read.verdict
+        self._work_on(find_vanished(self._app, read), None, 1)
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         """Keep the first failure that ends the whole cycle; the other workers stop at it."""
@@ -135,19 +144,21 @@ class _Cycle:
             with self._lock:
                 self._failure = self._failure or error
 
-    def _run_server(self, server: CloudServer, read: DesiredRead) -> None:
+    def _run_server(self, server: CloudServer, reading: Future[DesiredRead]) -> None:
         started = time.monotonic()
         try:
-            scan = scan_server(self._app, server, read)
+            scan = scan_server(self._app, server, reading.result)
         except (ServerStopped, CloudError) as error:
             self._leave_out(server, tell(server, error))
+            services = reading.result().services.get(server.id, [])
+            self._app.journal.services.note_desired(services, self._app.clock())
             return
         _log.log(
             "info",
             "scan",
             server=server.id,
             accounts=scan.accounts,
-            services=len(read.services.get(server.id, [])),
+            services=scan.services,
             suspects=len(scan.suspects),
             orphans=len(scan.orphans),
             duration=time.monotonic() - started,

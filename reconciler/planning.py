@@ -91,7 +91,7 @@ def make_plan(app: Application, *, item_id: int | None = None, server_id: int | 
     for server in servers:
         plan.services += len(read.services.get(server.id, []))
         try:
-            scan = scan_server(app, server, read, is_dry_run=True)
+            scan = scan_server(app, server, lambda: read, is_dry_run=True)
             if scan.orphans:
                 plan.orphans[server.id] = scan.orphans
             for suspect in scan.suspects:

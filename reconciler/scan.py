@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from typing import Final
 
+from nc import Product
 from reconciler.application import Application
 from reconciler.fleet import CloudServer
 from reconciler.guards import ReadVerdict
@@ -89,6 +90,10 @@ class DesiredRead:
     namesakes: dict[int, int]
     verdict: ReadVerdict | None = None
 
+    def get_keys(self, server_id: int) -> set[str]:
+        """The user names that a server's services have, without case."""
+        return {make_key(desired.username) for desired in self.services.get(server_id, [])}
+
     def count(self) -> int:
         """How many services there are."""
         return sum(len(services) for services in self.services.values())
@@ -99,11 +104,13 @@ class ServerScan:
     """What a scan of one server found.
 
     Attributes:
+        services: how many services billing has there.
         accounts: how many accounts the server listed.
         suspects: what a pass must look at.
         orphans: accounts that look like ours and belong to no service.
     """
 
+    services: int = 0
     accounts: int = 0
     suspects: list[Suspect] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
@@ -117,13 +124,11 @@ def read_desired(app: Application, *, is_dry_run: bool = False) -> DesiredRead:
         JournalError: it cannot be recorded.
     """
     services: dict[int, list[DesiredService]] = {}
-    everything: list[DesiredService] = []
     names: dict[tuple[int, str], int] = {}
     namesakes: dict[int, int] = {}
     for desired in app.billing.list_services(with_passwords=False):
         if desired.server_id is None:
             continue
-        everything.append(desired)
         services.setdefault(desired.server_id, []).append(desired)
         if desired.username and not (desired.wish is Wish.NONE and not desired.is_username_recorded):
             place = desired.server_id, make_key(desired.username)
@@ -132,7 +137,6 @@ def read_desired(app: Application, *, is_dry_run: bool = False) -> DesiredRead:
                 namesakes[desired.item_id], namesakes[first] = first, desired.item_id
     read = DesiredRead(services, namesakes)
     if not is_dry_run:
-        app.journal.services.note_desired(everything, app.clock())
         read.verdict = app.reconciler.guards.record_read(
             {server_id: len(group) for server_id, group in services.items()}
         )
@@ -152,31 +156,40 @@ def find_vanished(app: Application, read: DesiredRead) -> list[Suspect]:
 
 
 def scan_server(
-    app: Application, server: CloudServer, read: DesiredRead, *, is_dry_run: bool = False
+    app: Application,
+    server: CloudServer,
+    get_read: Callable[[], DesiredRead],
+    *,
+    is_dry_run: bool = False,
 ) -> ServerScan:
     """Compare one server's services with its accounts.
+
+    Args:
+        app: the parts.
+        server: which one.
+        get_read: gives the read of billing; may wait for it. Nextcloud is listed meanwhile, ownCloud's
+            listing asks only for accounts that are sold.
+        is_dry_run: record nothing.
 
     Raises:
         ServerStopped, CloudError: the server could not be listed to the end.
         BillingError, JournalError: as they say.
     """
-    server.ensure_ready()
-    services = read.services.get(server.id, [])
+    identity = server.ensure_ready()
     circumstances = app.reconciler.get_circumstances(server)
-    wanted = {make_key(desired.username) for desired in services}
-    scan = ServerScan()
-    observed: dict[str, ObservedAccount] = {}
+    wanted: set[str] = set()
+    if identity.product is Product.OWNCLOUD:
+        wanted = get_read().get_keys(server.id)
     with server.calling():
         listing = server.client.list_accounts(
             groups=circumstances.managed_groups, only=lambda userid: make_key(userid) in wanted
         )
-        for account in listing:
-            scan.accounts += 1
-            key = make_key(account.userid)
-            if key in wanted:
-                observed[key] = account
-            elif _OUR_NAME.fullmatch(key):
-                scan.orphans.append(account.userid)
+        observed = {make_key(account.userid): account for account in listing}
+    read = get_read()
+    services = read.services.get(server.id, [])
+    strangers = observed.keys() - read.get_keys(server.id)
+    orphans = sorted(observed[key].userid for key in strangers if _OUR_NAME.fullmatch(key))
+    scan = ServerScan(services=len(services), accounts=len(observed), orphans=orphans)
     undelivered = app.journal.intents.list_undelivered() if app.writer.can_write else set()
     comparison = _Comparison(
         app, scan, observed, circumstances, undelivered, read.namesakes, is_dry_run=is_dry_run
@@ -219,6 +232,8 @@ class _Comparison:
             mark = _make_quiet_mark(desired, account, self.namesakes.get(desired.item_id), context)
             if known.get(desired.item_id) != mark or desired.item_id in self.undelivered:
                 rest.append((desired, account, mark))
+        if not self.is_dry_run:
+            journal.note_desired([desired for desired, _, _ in rest], self.circumstances.now)
         records = journal.load([desired.item_id for desired, _, _ in rest])
         for desired, account, mark in rest:
             record = records.get(desired.item_id) or make_first_record(desired, self.circumstances.now)

@@ -111,7 +111,8 @@ class MgrctlWriter:
         ]
         what = f"{function} for service {int(item_id)}"
         exit_code, answer, complaint = self._run(argv, what)
-        message = _find_error(answer)
+        # A tool that failed without an answer has said why on standard error, if at all.
+        message = _find_error(answer) if exit_code == 0 or answer.strip() else None
         if message is None and exit_code == 0:
             return
         if message is None:

@@ -13,22 +13,22 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec
+from typing import Concatenate, Final, ParamSpec
 
 import click
 
 from bm_db.errors import BillingError
 from reconciler.application import Application, check_billing
 from reconciler.config import Config, ConfigInvalid, check_files, find_path, load_config
-from reconciler.cycle import CycleReport, run_cycle
-from reconciler.diagnosis import Diagnosis, check_connection
+from reconciler.cycle import run_cycle
+from reconciler.diagnosis import check_connection
 from reconciler.fleet import CloudServer, ServerStopped
-from reconciler.journal import HistoryEntry, JournalError, ServiceRecord
+from reconciler.journal import HistoryEntry, JournalError
 from reconciler.logs import clean, set_up_logging
 from reconciler.one_pass import PassResult
 from reconciler.output import Output
-from reconciler.planning import Plan, make_plan
-from states import ServiceState
+from reconciler.planning import make_plan
+from reconciler.views import show_diagnoses, show_plan, show_report, show_service, show_status
 from states.diagram import draw_diagram, draw_table
 
 P = ParamSpec("P")
@@ -103,45 +103,8 @@ def once(options: _Options) -> int:
     """One full cycle: read, compare, repair, and end."""
     with options.open() as app, options.output.progress("services") as progress:
         report = run_cycle(app, progress=progress)
-    _show_report(options.output, report)
+    show_report(options.output, report)
     return 0 if report.is_converged else FAILED
-
-
-def _show_report(output: Output, report: CycleReport) -> None:
-    if output.is_json:
-        output.json(report)
-        return
-    steps = ", ".join(f"{count} {kind}" for kind, count in sorted(report.steps.items())) or "nothing"
-    output.line(f"{report.services} services, {report.passes} looked at singly, done: {steps}")
-    states = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items()))
-    output.line(f"states: {states or 'none'} ({report.duration_seconds:.1f} s)")
-    for message in report.servers.values():
-        output.line(f"left out: {message}")
-    if report.read is not None and report.read.is_suspicious:
-        output.line(
-            f"guard desired_read: billing shows {report.read.seen} services, {report.read.good} before: "
-            "nothing destructive is done until `reconciler approve desired-read`"
-        )
-    _show_services(output, "needs a person", report.attention)
-    _show_services(output, "waits", report.blocked)
-    if report.busy:
-        output.line(f"another process is working on: {_shorten([str(item) for item in report.busy])}")
-    for server_id, orphans in sorted(report.orphans.items()):
-        output.line(f"server {server_id}: accounts that belong to no service: {_shorten(orphans)}")
-
-
-def _show_services(output: Output, title: str, records: list[ServiceRecord]) -> None:
-    if records:
-        rows = [
-            (title, f"service {record.item_id}", record.memory.state, record.blocked_by or record.reason)
-            for record in records
-        ]
-        output.table("", ("", "service", "state", "why"), rows)
-
-
-def _shorten(names: list[str], most: int = 10) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(sorted(names)[:most]) + rest
 
 
 @main.command()
@@ -152,60 +115,10 @@ def plan(options: _Options, item_id: int | None, server_id: int | None) -> int:
     """Show what would be changed; change nothing. Exit 0: nothing, 2: something, 1: an error."""
     with options.open(is_dry_run=True, is_quiet=True) as app:
         made = make_plan(app, item_id=item_id, server_id=server_id)
-    _show_plan(options.output, made)
+    show_plan(options.output, made)
     if made.errors:
         return FAILED
     return HAS_CHANGES if made.has_changes else 0
-
-
-def _show_plan(output: Output, made: Plan) -> None:
-    if output.is_json:
-        output.json(
-            {
-                "services": made.services,
-                "planned": [
-                    {
-                        "item_id": planned.item_id,
-                        "server_id": planned.server_id,
-                        "userid": planned.userid,
-                        "state": planned.verdict.state,
-                        "reason": planned.verdict.reason,
-                        "differences": planned.differences,
-                        "changes": planned.changes,
-                        "notes": planned.verdict.notes,
-                    }
-                    for planned in made.planned
-                ],
-                "errors": made.errors,
-                "orphans": made.orphans,
-            }
-        )
-        return
-    rows = []
-    for planned in made.planned:
-        differences = "; ".join(
-            f"{difference.field}: {difference.observed} -> {difference.wanted}"
-            + ("" if difference.is_enforced else " (only reported)")
-            for difference in planned.differences
-        )
-        rows.append(
-            (
-                planned.item_id,
-                planned.server_id,
-                planned.userid,
-                planned.verdict.state,
-                differences or planned.verdict.reason,
-                ", ".join(planned.changes) or "nothing",
-            )
-        )
-    if rows:
-        output.table("", ("service", "server", "account", "state", "difference", "would do"), rows)
-    for name, message in made.errors.items():
-        output.line(f"{name} cannot be compared: {message.removeprefix(f'{name}: ')}")
-    for server, orphans in sorted(made.orphans.items()):
-        output.line(f"server {server}: accounts that belong to no service: {_shorten(orphans)}")
-    changed = sum(1 for planned in made.planned if planned.changes)
-    output.line(f"{made.services} services compared, {changed} would be changed")
 
 
 @main.command()
@@ -215,78 +128,8 @@ def status(options: _Options, item_id: int | None) -> int:
     """Servers, guards, counts by state and what needs a person; or one service."""
     with options.open(is_dry_run=True, is_quiet=True) as app:
         if item_id is not None:
-            return _show_service(options.output, app, item_id)
-        return _show_status(options.output, app)
-
-
-def _show_service(output: Output, app: Application, item_id: int) -> int:
-    record = app.journal.services.get(item_id)
-    if record is None:
-        raise LookupError(f"service {item_id} was never looked at: run `reconciler plan --item {item_id}`")
-    if output.is_json:
-        output.json(record)
-        return 0
-    memory = record.memory
-    rows: list[tuple[str, object]] = [
-        ("service", record.item_id),
-        ("server", record.server_id),
-        ("account", record.userid),
-        ("state", memory.state),
-        ("since", record.since),
-        ("reason", record.reason),
-        ("billing wants", record.wish),
-        ("ownership", memory.ownership),
-        ("held", memory.hold_reason),
-        ("waits for", record.blocked_by),
-        ("failed tries", record.attempts),
-        ("last message", record.last_error),
-    ]
-    if memory.retired_since is not None:
-        rows.append(("not before", memory.retired_since + app.config.guards.deletion_grace))
-    output.table("", ("", ""), rows)
-    return 0
-
-
-def _show_status(output: Output, app: Application) -> int:
-    journal = app.journal
-    servers = journal.servers.list_all()
-    counts = journal.services.count_by_state()
-    read = app.reconciler.guards.get_read_verdict()
-    attention = journal.services.list_in_states((ServiceState.QUARANTINED, ServiceState.BACKOFF))
-    blocked = journal.services.list_blocked()
-    if output.is_json:
-        states: dict[str, int] = {}
-        for (_, state), count in counts.items():
-            states[state] = states.get(state, 0) + count
-        output.json(
-            {
-                "servers": servers,
-                "states": states,
-                "desired_read": read,
-                "attention": attention,
-                "blocked": blocked,
-                "guards": app.config.guards.model_dump(mode="json"),
-            }
-        )
-        return 0
-    rows: list[tuple[object, ...]] = []
-    for server in servers:
-        by_state = ", ".join(
-            f"{count} {state}"
-            for (owner, state), count in sorted(counts.items(), key=str)
-            if owner == server.server_id
-        )
-        trouble = server.breaker_message or (
-            "another installation answers" if server.strange_identity else "ok"
-        )
-        rows.append((server.server_id, server.product, server.version, server.scanned_at, trouble, by_state))
-    output.table("servers", ("server", "product", "version", "last scan", "condition", "services"), rows)
-    output.line(
-        f"guard desired_read: {'active' if read.is_suspicious else 'quiet'} ({read.seen} of {read.good} seen)"
-    )
-    _show_services(output, "needs a person", attention)
-    _show_services(output, "waits", blocked)
-    return 0
+            return show_service(options.output, app, item_id)
+        return show_status(options.output, app)
 
 
 @main.command()
@@ -413,7 +256,7 @@ def check_connection_command(options: _Options, server_id: int | None) -> int:
     with options.open(is_dry_run=True, is_quiet=True) as app:
         servers = _find_servers(app, server_id)
         diagnoses = {server: check_connection(server) for server in servers}
-    _show_diagnoses(options.output, diagnoses)
+    show_diagnoses(options.output, diagnoses)
     return 0 if diagnoses and all(item.is_usable for item in diagnoses.values()) else FAILED
 
 
@@ -425,27 +268,6 @@ def _find_servers(app: Application, server_id: int | None) -> list[CloudServer]:
         which = f"server {server_id} of" if server_id is not None else "server of"
         raise LookupError(f"billing has no {which} module {app.config.billmanager.module}")
     return servers
-
-
-def _show_diagnoses(output: Output, diagnoses: dict[CloudServer, Diagnosis]) -> None:
-    if output.is_json:
-        output.json(
-            [
-                {"server_id": server.id, "url": server.url, **vars_of(item)}
-                for server, item in diagnoses.items()
-            ]
-        )
-        return
-    rows = [
-        (server.id, server.url, item.cause, item.message, item.cure or "-")
-        for server, item in diagnoses.items()
-    ]
-    output.table("", ("server", "URL", "result", "message", "cure"), rows)
-
-
-def vars_of(diagnosis: Diagnosis) -> dict[str, Any]:
-    """A diagnosis as JSON shows it."""
-    return {"cause": diagnosis.cause, "message": diagnosis.message, "cure": diagnosis.cure}
 
 
 @main.command(name="validate-config")

@@ -46,6 +46,7 @@ class CycleReport:
         blocked: services whose next step waits for a guard or a server.
         busy: services that another process is working on; they were left to it.
         servers: why a server was left out, by its name.
+        inactive: names of the servers that are switched off in BILLmanager.
         orphans: accounts that look like ours and belong to no service, by server id.
         read: what the desired-read guard says.
         duration_seconds: of the whole cycle.
@@ -59,6 +60,7 @@ class CycleReport:
     blocked: list[ServiceRecord] = field(default_factory=list)
     busy: list[int] = field(default_factory=list)
     servers: dict[str, str] = field(default_factory=dict)
+    inactive: list[str] = field(default_factory=list)
     orphans: dict[int, list[str]] = field(default_factory=dict)
     read: ReadVerdict | None = None
     duration_seconds: float = 0.0
@@ -149,7 +151,10 @@ class _Cycle:
         try:
             scan = scan_server(self._app, server, reading.result)
         except (ServerStopped, CloudError) as error:
-            self._leave_out(server, tell(server, error))
+            if isinstance(error, ServerStopped) and error.cause == "inactive":
+                self._report.inactive.append(str(server))
+            else:
+                self._leave_out(server, tell(server, error))
             services = reading.result().services.get(server.id, [])
             self._app.journal.services.note_desired(services, self._app.clock())
             return

@@ -136,3 +136,12 @@ def test_no_password_is_left_in_the_journal_after_its_delivery(panel: World) -> 
         assert password.encode() not in Path(path).read_bytes()
     with panel.open() as app:
         assert app.journal.intents.list_undelivered() == set()
+
+
+def test_what_mgrctl_complains_of_on_standard_error_is_told(panel: World) -> None:
+    item = panel.sell(panel.billing.add_plan("Basic", 5))
+    tool = panel.land.folder / "mgrctl"
+    tool.write_text("#!/bin/sh\necho 'licence has expired' >&2\nexit 1\n", "utf-8")
+    report = panel.once()
+    assert [record.item_id for record in report.attention] == [item]
+    assert "licence has expired" in report.attention[0].reason

@@ -178,3 +178,14 @@ def test_another_program_that_keeps_changing_an_account_back_is_told_instead_of_
         app.journal.services.release(item)
     world.once()
     assert account.quota_definition == "5 GB"
+
+
+def test_a_server_that_is_switched_off_in_billing_is_left_alone_and_told(world: World) -> None:
+    first, second = sell(world, 0), sell(world, 1)
+    world.billing.change("processingmodule", world.land.server_ids[0], active="off")
+    report = world.once()
+    assert report.inactive == [f"server {world.land.server_ids[0]} (nextcloud-1)"]
+    assert report.is_converged, "that is what its operator wants"
+    assert world.nextcloud.calls == []
+    assert world.get_account(first) is None
+    assert world.is_delivered(second)

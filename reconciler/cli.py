@@ -101,7 +101,11 @@ def main(config_path: str | None) -> None:  # noqa: ARG001 - read by `command`
 @command
 def once(options: _Options) -> int:
     """One full cycle: read, compare, repair, and end."""
-    with options.open() as app, options.output.progress("services") as progress:
+    # On a terminal the progress bar stands where the log lines would go.
+    with (
+        options.open(is_quiet=sys.stderr.isatty()) as app,
+        options.output.progress("services") as progress,
+    ):
         report = run_cycle(app, progress=progress)
     show_report(options.output, report)
     return 0 if report.is_converged else FAILED

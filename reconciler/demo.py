@@ -180,7 +180,7 @@ def _stay(output: Output, land: Landscape) -> None:
     output.line(f"   reconciler --config {land.config_path} status")
     for cloud in land.clouds:
         output.line(f"   {cloud.product}: {cloud.base_url} as {cloud.admin_user} / {cloud.admin_password}")
-    output.line("Ctrl-C ends it and removes what it made.")
+    output.line("Ctrl-C ends it.")
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

@@ -43,7 +43,9 @@ class Output:
             for row in rows:
                 print("\t".join(clean(_to_text(value)) for value in row))  # noqa: T201
             return
-        table = Table(*columns, title=title or None, title_justify="left", title_style="bold")
+        table = Table(title=title or None, title_justify="left", title_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold")  # nothing is cut off that somebody may have to type
         for row in rows:
             table.add_row(*[Text(clean(_to_text(value))) for value in row])
         Console(highlight=False).print(table)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import MakeWorld, World
+from tests.executables import write_python_program
 
-STAND_IN = '''#!{python}
-"""Stands in for mgrctl: changes the database as BILLmanager would, and logs how it was called."""
+STAND_IN = '''"""Stands in for mgrctl: changes the database as BILLmanager would, and logs its calls."""
 import base64, json, sqlite3, sys
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -45,17 +44,12 @@ print(json.dumps({{"doc": {{"ok": ""}}}}))
 def panel(make_world: MakeWorld) -> World:
     """A world whose billing is told everything by mgrctl."""
     world = make_world()
-    tool = world.land.folder / "mgrctl"
-    tool.write_text(
-        STAND_IN.format(
-            python=sys.executable,
-            log=str(world.land.folder / "mgrctl.log"),
-            database=world.land.database_url.removeprefix("sqlite:///"),
-            key=str(world.land.folder / "billmgr.pem"),
-        ),
-        "utf-8",
+    source = STAND_IN.format(
+        log=str(world.land.folder / "mgrctl.log"),
+        database=world.land.database_url.removeprefix("sqlite:///"),
+        key=str(world.land.folder / "billmgr.pem"),
     )
-    tool.chmod(0o755)
+    tool = write_python_program(world.land.folder / "mgrctl", source)
     world.land.configure({"billmanager": {"writer": "mgrctl", "mgrctl": str(tool)}})
     return world
 
@@ -116,7 +110,7 @@ def test_credentials_that_billing_refused_are_delivered_by_a_later_cycle(panel: 
     item = panel.sell(panel.billing.add_plan("Basic", 5))
     tool = panel.land.folder / "mgrctl"
     text = tool.read_text("utf-8")
-    tool.write_text(f'#!{sys.executable}\nprint(\'{{"error": {{"msg": "no licence"}}}}\')\n', "utf-8")
+    tool.write_text("""#!/bin/sh\necho '{"error": {"msg": "no licence"}}'\n""", "utf-8")
     report = panel.once()
     assert [record.item_id for record in report.attention] == [item]
     assert "no licence" in report.attention[0].reason

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 import pytest
 
 from bm_db import BillingWriter, MgrctlWriter, ReadOnlyWriter, errors
+from tests.executables import write_python_program
 
 DONE = '{"doc": {"ok": {}}}'
-PROGRAM = """#!{python}
-import json, os, pathlib, subprocess, sys, time
+PROGRAM = """import json, os, pathlib, subprocess, sys, time
 here = pathlib.Path({here!r})
 with (here / "calls").open("a") as calls:
     call = {{"argv": sys.argv[1:], "environment": dict(os.environ), "cwd": os.getcwd()}}
@@ -36,10 +35,7 @@ class StandIn:
         self.behave(f"sys.stdout.write({text!r}); sys.stderr.write({complaint!r}); sys.exit({exit_code})")
 
     def behave(self, body: str) -> None:
-        self.path.write_text(
-            PROGRAM.format(python=sys.executable, here=str(self._directory), body=body), encoding="utf-8"
-        )
-        self.path.chmod(0o755)
+        write_python_program(self.path, PROGRAM.format(here=str(self._directory), body=body))
 
     @property
     def calls(self) -> list[dict[str, Any]]:

@@ -190,6 +190,8 @@ class _Cycle:
                 self._leave_out(server, tell(server, error))
                 return
         result = self._app.reconciler.reconcile_service(suspect.item_id, actor=self._actor)
+        if server is not None and result.is_server_stopped:
+            self._leave_out(server, result.blocked_by or "")
         self._count(result)
 
     def _leave_out(self, server: CloudServer, message: str) -> None:

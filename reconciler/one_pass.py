@@ -41,6 +41,7 @@ class PassResult:
         error: why the pass could not reach its aim; None when nothing failed.
         blocked_by: what keeps a planned step from being taken (guard, stopped server); None otherwise.
         notes: what the operator should know.
+        is_server_stopped: the server stopped answering us, before or during the pass.
         is_busy: another worker has the service; nothing was looked at.
     """
 
@@ -52,6 +53,7 @@ class PassResult:
     error: str | None = None
     blocked_by: str | None = None
     notes: tuple[str, ...] = ()
+    is_server_stopped: bool = False
     is_busy: bool = False
 
 

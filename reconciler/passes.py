@@ -135,7 +135,7 @@ class Reconciler:
             self._recorder.block(one, str(blocked))
         except ServerStopped as stopped:
             self._recorder.block(one, str(stopped))
-            result.error = result.blocked_by
+            result.error, result.is_server_stopped = result.blocked_by, True
         except PassQuarantined as error:
             self._recorder.quarantine(one, str(error))
         except nc_errors.AccountIdRefused as error:

@@ -8,7 +8,7 @@ user" becomes `AccountMissing`.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from nc.accounts import parse_id, parse_ids
@@ -242,6 +242,19 @@ class Dialect(abc.ABC):
 
     def _get(self, operation: str, path: str, subject: str, query: tuple[tuple[str, str], ...] = ()) -> Call:
         return Call(operation, "GET", self._root + path, (("format", "json"), *query), subject=subject)
+
+    def _create_call(self, userid: str, password: str, fields: Iterable[tuple[str, str]] = ()) -> Call:
+        """The request that makes an account, with what the product takes besides id and password."""
+        form = (("userid", check_userid(userid, self.product)), ("password", password), *fields)
+        return Call(
+            "create_account",
+            "POST",
+            f"{self._root}/users",
+            (("format", "json"),),
+            form,
+            subject=f"account {userid}",
+            secrets=(password,),
+        )
 
     def _edit(
         self,

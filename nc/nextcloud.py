@@ -121,20 +121,11 @@ class NextcloudDialect(Dialect):
             QuotaRefused, EmailRefused: the account may be there all the same, without it.
             OutcomeUnknown: anything else; look again.
         """
-        form = [("userid", check_userid(userid, self.product)), ("password", password)]
-        form.append(("quota", quota_text(quota)))
+        fields = [("quota", quota_text(quota))]
         if email:
-            form.append(("email", email))
-        form += [("groups[]", check_groupid(group)) for group in groups]
-        call = Call(
-            "create_account",
-            "POST",
-            f"{self._root}/users",
-            (("format", "json"),),
-            tuple(form),
-            subject=f"account {userid}",
-            secrets=(password,),
-        )
+            fields.append(("email", email))
+        fields += [("groups[]", check_groupid(group)) for group in groups]
+        call = self._create_call(userid, password, fields)
         self._exchange.perform(call, lambda answer: self._judge_create(call, answer, userid))
 
     def set_password(self, userid: str, password: str) -> None:

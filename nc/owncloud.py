@@ -114,17 +114,8 @@ class OwncloudDialect(Dialect):
             AccountExists, AccountIdRefused, GroupMissing, WeakPassword: nothing was made.
             OutcomeUnknown: anything else; look again.
         """
-        form = [("userid", check_userid(userid, self.product)), ("password", password)]
-        form += [("groups[]", check_groupid(group)) for group in groups]
-        call = Call(
-            "create_account",
-            "POST",
-            f"{self._root}/users",
-            (("format", "json"),),
-            tuple(form),
-            subject=f"account {userid}",
-            secrets=(password,),
-        )
+        fields = [("groups[]", check_groupid(group)) for group in groups]
+        call = self._create_call(userid, password, fields)
         self._exchange.perform(call, lambda answer: self._judge_change(call, answer, _CREATE_REFUSALS, None))
 
     def set_password(self, userid: str, password: str) -> None:

@@ -20,7 +20,7 @@ from reconciler.application import Application
 from reconciler.fleet import CloudServer
 from reconciler.guards import ReadVerdict
 from reconciler.journal import ServiceRecord, Sighting, make_key
-from reconciler.remembering import get_agreed_email, recall, to_values
+from reconciler.remembering import get_agreed_email, recall
 from states import (
     Circumstances,
     DesiredService,
@@ -260,9 +260,10 @@ class _Comparison:
         steps = plan_steps(verdict, desired, account, memory, circumstances)
         is_adopted = [step.kind for step in steps] == [StepKind.ADOPT]
         is_settled = (not steps or is_adopted) and not self._needs_a_pass(desired, record, memory)
+        is_as_remembered = memory == record.memory
         is_known = (
             verdict.state is record.memory.state
-            and memory == record.memory
+            and is_as_remembered
             and record.blocked_by is None
             and not is_adopted
         )
@@ -271,7 +272,7 @@ class _Comparison:
             if verdict.state.is_stable:
                 self.marks.append((desired.item_id, record.version, mark))
             return
-        is_recordable = verdict.state in _RECORDABLE and _equals_but_state(memory, record.memory)
+        is_recordable = verdict.state in _RECORDABLE and is_as_remembered
         if is_settled and is_recordable and record.attempts == 0:
             advance(record.memory.state, verdict.state)
             sighting = Sighting(
@@ -373,11 +374,6 @@ def _make_suspect(
 
 def _with_namesake(circumstances: Circumstances, namesake: int) -> Circumstances:
     return dataclasses.replace(circumstances, namesake=namesake)
-
-
-def _equals_but_state(one: Memory, other: Memory) -> bool:
-    left, right = to_values(one), to_values(other)
-    return all(left[name] == right[name] for name in left if name != "state")
 
 
 def _in_chunks(services: Sequence[DesiredService]) -> Iterator[Sequence[DesiredService]]:

@@ -65,9 +65,11 @@ class CloudClient:
 
     def _connect(self) -> tuple[Dialect, ServerIdentity]:
         self._transport.renew()
+        self._exchange.expect_instance(None)
         status = read_status(self._exchange)
         dialect = _DIALECTS[status.product](self._exchange, self._connection)
         instance_id = dialect.log_in()
+        self._exchange.expect_instance(instance_id)
         self.identity = ServerIdentity(status.product, status.version, instance_id, dialect.api_user)
         self._dialect = dialect
         return dialect, self.identity

@@ -16,6 +16,7 @@ The type alone says whether trying again can help (`CloudError.is_transient`) an
         ├── AddressRefused        the server's URL cannot be used
         ├── RedirectRefused       the server sends us to another address
         ├── UnknownProduct        neither Nextcloud nor ownCloud
+        ├── InstanceChanged       another installation answers than the one that was logged in to
         ├── CredentialsRefused    401
         ├── PermissionRefused     403 and its kin
         │   └── PasswordConfirmationRequired
@@ -122,6 +123,10 @@ class RedirectRefused(CloudError):
 
 class UnknownProduct(CloudError):
     """The server is neither Nextcloud nor ownCloud."""
+
+
+class InstanceChanged(CloudError):
+    """Another installation answers than the one that was logged in to."""
 
 
 class CredentialsRefused(CloudError):

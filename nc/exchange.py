@@ -19,6 +19,7 @@ from nc.errors import (
     BadAnswer,
     CloudError,
     CredentialsRefused,
+    InstanceChanged,
     Maintenance,
     OutcomeUnknown,
     PasswordConfirmationRequired,
@@ -71,11 +72,16 @@ class Exchange:
     def __init__(self, transport: Transport, on_call: Callable[[ApiCall], None] | None) -> None:
         self._transport = transport
         self._on_call = on_call
+        self._instance_id: str | None = None
 
     @property
     def host(self) -> str:
         """The server's host, for messages."""
         return self._transport.host
+
+    def expect_instance(self, instance_id: str | None) -> None:
+        """Take answers of this installation only from now on; None: of any."""
+        self._instance_id = instance_id
 
     def perform(self, call: Call, judge: Callable[[Answer], Judged]) -> Judged:
         """Send an OCS call and give what the judge makes of its answer.
@@ -140,6 +146,7 @@ class Exchange:
         started = time.monotonic()
         try:
             raw = send()
+            self._check_instance(raw)
             answer = self._understand(call, raw)
             return judge(answer)
         except OutcomeUnknown:
@@ -152,6 +159,14 @@ class Exchange:
                 raw.status if raw else None,
                 answer.code if answer else None,
                 is_ambiguous=is_ambiguous,
+            )
+
+    def _check_instance(self, raw: RawAnswer) -> None:
+        expected = self._instance_id
+        if expected is not None and raw.instance_id is not None and raw.instance_id != expected:
+            raise InstanceChanged(
+                f"{self.host} now answers as the installation {raw.instance_id}, not as {expected} any more",
+                status=raw.status,
             )
 
     def _secrets(self, call: Call) -> tuple[str, ...]:

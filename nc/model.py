@@ -67,6 +67,12 @@ class ServerIdentity:
     instance_id: str | None
     api_user: str
 
+    @property
+    def major(self) -> int:
+        """The version's first number; 0 when it has none."""
+        first = self.version.partition(".")[0]
+        return int(first) if first.isascii() and first.isdecimal() else 0
+
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:

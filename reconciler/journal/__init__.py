@@ -12,6 +12,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from reconciler.journal.approvals import Approvals
+from reconciler.journal.daemons import DaemonRecord, Daemons
 from reconciler.journal.errors import (
     JournalError,
     JournalKeyUnusable,
@@ -24,13 +26,21 @@ from reconciler.journal.holders import describe_this_process
 from reconciler.journal.intents import Begun, Intents, Outcome
 from reconciler.journal.keys import make_scratch_key, read_or_create_key
 from reconciler.journal.leases import Lease, Leases
+from reconciler.journal.overview import Due, Overview
+from reconciler.journal.requests import Answer, Request, Requests
 from reconciler.journal.servers import ServerRecord, Servers
-from reconciler.journal.services import ServiceRecord, Services, Sighting, make_key
+from reconciler.journal.services import CONVERGING, ServiceRecord, Services, Sighting, make_key
 from reconciler.journal.store import Store, is_there
 from reconciler.journal.tables import intent
+from reconciler.journal.usage import NEAR_PERCENT, ServerUsage, ServiceUsage, Usages
 
 __all__ = [
+    "CONVERGING",
+    "NEAR_PERCENT",
+    "Answer",
     "Begun",
+    "DaemonRecord",
+    "Due",
     "History",
     "HistoryEntry",
     "Journal",
@@ -41,8 +51,11 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "Outcome",
+    "Request",
     "ServerRecord",
+    "ServerUsage",
     "ServiceRecord",
+    "ServiceUsage",
     "Sighting",
     "describe_this_process",
     "make_key",
@@ -69,6 +82,11 @@ class Journal:
         self.leases: Final = Leases(store)
         self.history: Final = History(store)
         self.servers: Final = Servers(store)
+        self.overview: Final = Overview(store)
+        self.requests: Final = Requests(store)
+        self.approvals: Final = Approvals(store)
+        self.daemons: Final = Daemons(store)
+        self.usage: Final = Usages(store)
         self.mark: Final = key.mark
 
     def close(self) -> None:

@@ -39,6 +39,11 @@ class History:
         with self._store.write() as connection:
             connection.execute(sa.insert(history).values(**values))
 
+    def forget(self, before: datetime) -> None:
+        """Delete the lines of before a time."""
+        with self._store.write() as connection:
+            connection.execute(sa.delete(history).where(history.c.at < before))
+
     def list_entries(self, item_id: int, *, limit: int = 1000) -> list[HistoryEntry]:
         """A service's latest lines, oldest first."""
         query = (

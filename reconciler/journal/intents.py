@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,7 +15,12 @@ from reconciler.journal.leases import Lease, extend
 from reconciler.journal.services import OPEN_OUTCOMES, make_key, update_row
 from reconciler.journal.store import Store
 from reconciler.journal.tables import history, intent
-from states import Step
+from states import Step, StepKind
+
+_IS_KEPT: Final = sa.and_(
+    intent.c.kind.in_([StepKind.CREATE.value, StepKind.SET_PASSWORD.value]), intent.c.password.is_not(None)
+)
+"""A step whose password the journal keeps."""
 
 
 class Outcome(enum.StrEnum):
@@ -27,7 +33,7 @@ class Outcome(enum.StrEnum):
     UNKNOWN = "unknown"
     """Nobody knows: only another look tells."""
     REFUSED = "refused"
-    """An open create turned out not to be ours."""
+    """An open create turned out not to be ours, an open reset without effect or replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,15 @@ class Begun:
     item_id: int
     server_id: int
     step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIntent:
+    """A step with a password whose effect nobody knows yet."""
+
+    id: int
+    begun_at: datetime
+    password: str = field(repr=False)
 
 
 class Intents:
@@ -102,7 +117,7 @@ class Intents:
         closed: dict[str, Any] = {"outcome": outcome.value, "finished_at": now, "error": error}
         if outcome is Outcome.FAILED:
             closed["password"] = None  # it opens nothing: no account was made
-        with self._store.write() as connection:
+        with self._store.write(is_lazy=True) as connection:
             connection.execute(sa.update(intent).where(intent.c.id == begun.id).values(**closed))
             connection.execute(
                 sa.insert(history).values(
@@ -122,21 +137,32 @@ class Intents:
 
     def get_open_create(self, item_id: int, server_id: int, userid: str) -> tuple[int, str] | None:
         """Id and password of the latest create of this account that was never answered."""
-        return self._get_create(item_id, OPEN_OUTCOMES, intent.c.server_id == server_id, _is_named(userid))
+        found = self.list_open(StepKind.CREATE, item_id, server_id, userid)
+        return (found[0].id, found[0].password) if found else None
 
-    def get_undelivered(self, item_id: int) -> tuple[int, str] | None:
-        """Id and password of the latest create whose credentials billing does not have yet."""
-        return self._get_create(item_id, intent.c.outcome == Outcome.DONE.value)
-
-    def _get_create(self, item_id: int, *conditions: sa.ColumnElement[bool]) -> tuple[int, str] | None:
+    def list_open(self, kind: StepKind, item_id: int, server_id: int, userid: str) -> list[OpenIntent]:
+        """The steps of a kind, with a password, on this account that were never answered; latest first."""
         query = (
-            sa.select(intent.c.id, intent.c.password)
+            sa.select(intent.c.id, intent.c.begun_at, intent.c.password)
             .where(
                 intent.c.item_id == item_id,
-                intent.c.kind == "create",
+                intent.c.kind == kind.value,
                 intent.c.password.is_not(None),
-                *conditions,
+                OPEN_OUTCOMES,
+                intent.c.server_id == server_id,
+                _is_named(userid),
             )
+            .order_by(intent.c.id.desc())
+        )
+        with self._store.read() as connection:
+            rows = connection.execute(query).all()
+        return [OpenIntent(row.id, row.begun_at, self._key.decrypt(row.password)) for row in rows]
+
+    def get_undelivered(self, item_id: int) -> tuple[int, str] | None:
+        """Id and password of the latest create or new password that billing does not have yet."""
+        query = (
+            sa.select(intent.c.id, intent.c.password)
+            .where(intent.c.item_id == item_id, _IS_KEPT, intent.c.outcome == Outcome.DONE.value)
             .order_by(intent.c.id.desc())
             .limit(1)
         )
@@ -145,42 +171,55 @@ class Intents:
         return None if row is None else (int(row.id), self._key.decrypt(row.password))
 
     def list_undelivered(self) -> set[int]:
-        """Services whose credentials billing does not have yet."""
-        query = sa.select(intent.c.item_id).where(
-            intent.c.kind == "create",
-            intent.c.password.is_not(None),
-            intent.c.outcome == Outcome.DONE.value,
-        )
+        """Services whose credentials billing lacks, or may lack: a reset was never answered."""
+        is_open_reset = sa.and_(intent.c.kind == StepKind.SET_PASSWORD.value, OPEN_OUTCOMES)
+        is_due = sa.or_(intent.c.outcome == Outcome.DONE.value, is_open_reset)
+        query = sa.select(intent.c.item_id).where(_IS_KEPT, is_due)
         with self._store.read() as connection:
             return set(connection.execute(query).scalars())
 
-    def settle_creates(
-        self, item_id: int, userid: str, outcome: Outcome, now: datetime, *, proved_id: int | None = None
+    def settle(
+        self,
+        kind: StepKind,
+        item_id: int,
+        userid: str,
+        now: datetime,
+        *,
+        proved_id: int | None = None,
+        begun_before: datetime | None = None,
     ) -> None:
-        """Close all open creates of an account once it is known what they did.
+        """Close the open steps of a kind on an account once it is known what they did.
 
-        ``proved_id`` is the one whose password opens the account: it keeps it for the delivery, all
-        others lose theirs.
+        Args:
+            kind: CREATE or SET_PASSWORD.
+            item_id: the service.
+            userid: the account.
+            now: the time.
+            proved_id: the one whose password opens the account: it is done, and keeps its password for the
+                delivery; all others lose theirs.
+            begun_before: leave those that were begun later: they may yet have their effect.
         """
-        is_open = sa.and_(
-            intent.c.item_id == item_id, intent.c.kind == "create", OPEN_OUTCOMES, _is_named(userid)
+        is_closed = sa.and_(
+            intent.c.item_id == item_id, intent.c.kind == kind.value, OPEN_OUTCOMES, _is_named(userid)
         )
+        if begun_before is not None:
+            is_closed = sa.and_(is_closed, intent.c.begun_at < begun_before)
         with self._store.write() as connection:
             if proved_id is not None:
                 connection.execute(
                     sa.update(intent)
                     .where(intent.c.id == proved_id)
-                    .values(outcome=outcome.value, finished_at=now)
+                    .values(outcome=Outcome.DONE.value, finished_at=now)
                 )
             connection.execute(
                 sa.update(intent)
-                .where(is_open)
+                .where(is_closed)
                 .values(outcome=Outcome.REFUSED.value, finished_at=now, password=None)
             )
 
     def mark_delivered(self, item_id: int) -> None:
         """Erase the passwords of a service that billing has now."""
-        with self._store.write() as connection:
+        with self._store.write(is_lazy=True) as connection:
             connection.execute(
                 sa.update(intent)
                 .where(intent.c.item_id == item_id, intent.c.outcome == Outcome.DONE.value)
@@ -200,6 +239,26 @@ class Intents:
             query = query.where(intent.c.server_id == server_id)
         with self._store.read() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def forget(self, before: datetime) -> None:
+        """Delete those of before a time of which nothing is left to find out or to deliver."""
+        with self._store.write() as connection:
+            connection.execute(
+                sa.delete(intent).where(
+                    intent.c.finished_at < before, intent.c.password.is_(None), sa.not_(OPEN_OUTCOMES)
+                )
+            )
+
+    def list_times(self, since: datetime, kinds: Collection[StepKind], server_id: int) -> list[datetime]:
+        """When steps of some kinds were begun on a server after a time, certain failures left out."""
+        query = sa.select(intent.c.begun_at).where(
+            intent.c.begun_at > since,
+            intent.c.server_id == server_id,
+            intent.c.kind.in_([kind.value for kind in kinds]),
+            sa.or_(intent.c.outcome.is_(None), intent.c.outcome != Outcome.FAILED.value),
+        )
+        with self._store.read() as connection:
+            return list(connection.execute(query.order_by(intent.c.begun_at)).scalars())
 
 
 def _is_named(userid: str) -> sa.ColumnElement[bool]:

@@ -16,6 +16,9 @@ from reconciler.journal.tables import lease
 LEASE_SECONDS: Final = 900
 """Longer than the longest single call (a deletion); every begun step extends it."""
 
+_LONG_AGO: Final = timedelta(days=366)
+"""A lease that was given back is free also when the clock is set back afterwards."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -41,7 +44,7 @@ class Leases:
         The lease of a process of this machine that has ended is taken over at once.
         """
         expires_at = now + timedelta(seconds=LEASE_SECONDS)
-        with self._store.write() as connection:
+        with self._store.write(is_lazy=True) as connection:
             row = connection.execute(
                 sa.select(lease.c.epoch, lease.c.expires_at, lease.c.holder)
                 .where(lease.c.item_id == item_id)
@@ -69,11 +72,11 @@ class Leases:
 
     def release(self, held: Lease, now: datetime) -> None:
         """Give a service back; harmless when it was lost already."""
-        with self._store.write() as connection:
+        with self._store.write(is_lazy=True) as connection:
             connection.execute(
                 sa.update(lease)
                 .where(lease.c.item_id == held.item_id, lease.c.epoch == held.epoch)
-                .values(expires_at=now - timedelta(seconds=1))
+                .values(expires_at=now - _LONG_AGO)
             )
 
 

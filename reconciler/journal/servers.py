@@ -29,6 +29,9 @@ class ServerRecord:
     seen_services: int | None = None
     good_services: int | None = None
     scanned_at: datetime | None = None
+    orphans: int | None = None
+    usage_day: str | None = None
+    complete_day: str | None = None
 
 
 class Servers:

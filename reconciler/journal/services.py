@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from reconciler.journal.store import Store
-from reconciler.journal.tables import hold, intent, service
+from reconciler.journal.tables import UtcTime, hold, intent, service
 from states import DesiredService, Memory, Ownership, ServiceState
 
 OPEN_OUTCOMES: Final = sa.or_(intent.c.outcome.is_(None), intent.c.outcome == "unknown")
 """An intent whose effect nobody knows yet."""
+
+CONVERGING: Final = frozenset(
+    {
+        ServiceState.UNKNOWN,
+        ServiceState.PROVISIONING,
+        ServiceState.DRIFTED,
+        ServiceState.SUSPENDING,
+        ServiceState.RESUMING,
+        ServiceState.DELETING,
+        ServiceState.BACKOFF,
+    }
+)
+"""States in which we still have something to do; in all others a service is as sold, or waits for a person or
+for time to pass."""
 
 _CHUNK: Final = 500
 _WIDE_CHUNK: Final = 5000
@@ -38,9 +52,20 @@ class ServiceRecord:
     next_attempt_at: datetime | None
     last_error: str | None
     blocked_by: str | None
+    blocked_guard: str | None
+    unconverged_since: datetime | None
+    unconverged_kind: str | None
     stable_at: datetime | None
     quarantine_mark: str | None
     version: int
+
+
+@dataclass(slots=True)
+class Noted:
+    """Services that the journal did not know, and those that billing wanted otherwise at the last look."""
+
+    new: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +97,8 @@ class Services:
 
     def get(self, item_id: int) -> ServiceRecord | None:
         """One service's row; None before its first look."""
-        return self.load([item_id]).get(item_id)
+        with self._store.read() as connection:
+            return _read_rows(connection, _OF_ONE, {"one": item_id}).get(item_id)
 
     def load(self, item_ids: Sequence[int]) -> dict[int, ServiceRecord]:
         """The rows of many services, by item id; unknown ones are left out."""
@@ -80,32 +106,47 @@ class Services:
         with self._store.read() as connection:
             for start in range(0, len(item_ids), _CHUNK):
                 chunk = item_ids[start : start + _CHUNK]
-                records |= _load_chunk(connection, service.c.item_id.in_(chunk))
+                records |= load_rows(connection, service.c.item_id.in_(chunk))
         return records
 
     def list_all(self) -> list[ServiceRecord]:
         """Every service's row, by item id."""
         return self._list(sa.true())
 
-    def list_in_states(self, states: Iterable[ServiceState]) -> list[ServiceRecord]:
-        """The rows of all services in some states, by item id."""
-        return self._list(service.c.state.in_([state.value for state in states]))
+    def list_in_states(
+        self, states: Iterable[ServiceState], *, limit: int | None = None
+    ) -> list[ServiceRecord]:
+        """The rows of all services in some states, by item id; at most so many."""
+        return self._list(service.c.state.in_([state.value for state in states]), limit)
 
-    def list_blocked(self) -> list[ServiceRecord]:
-        """The rows of all services whose next step waits for a guard or a server."""
-        return self._list(service.c.blocked_by.is_not(None))
+    def list_blocked(self, *, limit: int | None = None) -> list[ServiceRecord]:
+        """The rows of all services whose next step waits for a guard or a server; at most so many."""
+        return self._list(service.c.blocked_by.is_not(None), limit)
 
-    def _list(self, condition: sa.ColumnElement[bool]) -> list[ServiceRecord]:
+    def _list(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[ServiceRecord]:
         with self._store.read() as connection:
-            return [record for _, record in sorted(_load_chunk(connection, condition).items())]
+            if limit is not None:  # in a query of its own: MariaDB takes no limit within another one
+                query = sa.select(service.c.item_id).where(condition).order_by(service.c.item_id).limit(limit)
+                condition = service.c.item_id.in_(list(connection.execute(query).scalars()))
+            return [record for _, record in sorted(load_rows(connection, condition).items())]
 
-    def list_remembered_ids(self) -> set[int]:
-        """Services whose account is known to be ours."""
+    def list_accounts(self, server_id: int) -> dict[str, int]:
+        """The accounts on a server that are known to be ours, by their keys, and whose they are."""
+        query = sa.select(service.c.account_userid, service.c.item_id).where(
+            service.c.account_server_id == server_id,
+            service.c.account_userid.is_not(None),
+            service.c.ownership != Ownership.NONE.value,
+        )
         with self._store.read() as connection:
-            rows = connection.execute(
-                sa.select(service.c.item_id).where(service.c.ownership != Ownership.NONE.value)
-            )
-            return set(rows.scalars())
+            return {make_key(row[0]): row[1] for row in connection.execute(query)}
+
+    def list_remembered_ids(self, server_id: int | None = None) -> set[int]:
+        """Services whose account is known to be ours; only those that billing last named on a server."""
+        query = sa.select(service.c.item_id).where(service.c.ownership != Ownership.NONE.value)
+        if server_id is not None:
+            query = query.where(service.c.desired_server_id == server_id)
+        with self._store.read() as connection:
+            return set(connection.execute(query).scalars())
 
     def count_by_state(self) -> dict[tuple[int | None, str], int]:
         """How many services each server has in each state."""
@@ -121,18 +162,20 @@ class Services:
         with self._store.read() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def note_desired(self, services: Iterable[DesiredService], now: datetime) -> None:
+    def note_desired(self, services: Iterable[DesiredService], now: datetime) -> Noted:
         """Record what billing names for each service (ordered by item id); unchanged rows are not written."""
+        noted = Noted()
         chunk: list[DesiredService] = []
         for desired in services:
             chunk.append(desired)
             if len(chunk) == _WIDE_CHUNK:
-                self._note_chunk(chunk, now)
+                self._note_chunk(chunk, now, noted)
                 chunk = []
         if chunk:
-            self._note_chunk(chunk, now)
+            self._note_chunk(chunk, now, noted)
+        return noted
 
-    def _note_chunk(self, chunk: list[DesiredService], now: datetime) -> None:
+    def _note_chunk(self, chunk: list[DesiredService], now: datetime, noted: Noted) -> None:
         columns = (service.c.item_id, service.c.desired_server_id, service.c.desired_key, service.c.wish)
         query = sa.select(*columns).where(service.c.item_id.between(chunk[0].item_id, chunk[-1].item_id))
         with self._store.read() as connection:
@@ -147,9 +190,11 @@ class Services:
             for item, value in values.items()
             if item in known and known[item] != value
         ]
+        noted.new |= values.keys() - known.keys()
+        noted.changed |= {item for item, value in values.items() if known.get(item, value) != value}
         if not (new or changed):
             return
-        with self._store.write() as connection:
+        with self._store.write(is_lazy=True) as connection:
             if new:
                 connection.execute(sa.insert(service), new)
             if changed:
@@ -160,6 +205,9 @@ class Services:
                         desired_server_id=sa.bindparam("new_server"),
                         desired_key=sa.bindparam("new_key"),
                         wish=sa.bindparam("new_wish"),
+                        unconverged_since=sa.func.coalesce(
+                            service.c.unconverged_since, sa.literal(now, UtcTime)
+                        ),
                     ),
                     changed,
                 )
@@ -170,24 +218,17 @@ class Services:
         Services that are unpaid and never had an account, and those whose account is deleted,
         compete for nothing.
         """
-        query = (
-            sa.select(service.c.item_id)
-            .where(
-                service.c.desired_server_id == desired.server_id,
-                service.c.desired_key == make_key(desired.username),
-                service.c.item_id != desired.item_id,
-                ~sa.and_(service.c.wish == "none", service.c.ownership == Ownership.NONE.value),
-                ~sa.and_(service.c.wish == "absent", service.c.state == ServiceState.DELETED.value),
-            )
-            .order_by(service.c.item_id)
-            .limit(1)
-        )
+        place = {
+            "server": desired.server_id,
+            "key": make_key(desired.username),
+            "one": desired.item_id,
+        }
         with self._store.read() as connection:
-            return connection.execute(query).scalar()
+            return connection.execute(_NAMESAKE, place).scalar()
 
     def update(self, item_id: int, **values: Any) -> None:
         """Change columns of one service's row."""
-        with self._store.write() as connection:
+        with self._store.write(is_lazy=True) as connection:
             update_row(connection, item_id, **values)
 
     def record_states(
@@ -224,7 +265,7 @@ class Services:
         is_judged = sa.and_(
             service.c.item_id == sa.bindparam("key_item"), service.c.version == sa.bindparam("key_version")
         )
-        with self._store.write() as connection:
+        with self._store.write(is_lazy=True) as connection:
             if adopted:  # first: it leaves the version, by which both statements find the judged rows
                 connection.execute(
                     sa.update(service)
@@ -250,10 +291,24 @@ class Services:
                     next_attempt_at=None,
                     last_error=None,
                     blocked_by=None,
+                    blocked_guard=None,
+                    unconverged_since=None,
+                    unconverged_kind=None,
                     quiet_mark=sa.bindparam("new_mark"),
                     version=service.c.version + 1,
                 ),
                 states,
+            )
+
+    def hasten_waits(self, now: datetime, by: timedelta) -> None:
+        """Let what waits come so much earlier: the clock went back. Too early does no harm: it waits anew."""
+        with self._store.write() as connection:
+            connection.execute(
+                sa.update(service)
+                .where(service.c.next_attempt_at > now)
+                .values(
+                    next_attempt_at=sa.type_coerce(service.c.next_attempt_at, sa.Double) - by.total_seconds()
+                )
             )
 
     def load_quiet_marks(self, server_id: int, first_id: int, last_id: int) -> dict[int, str]:
@@ -271,7 +326,7 @@ class Services:
         """Record marks (item id, version that was judged, mark); a row changed meanwhile is left alone."""
         if not marks:
             return
-        with self._store.write() as connection:
+        with self._store.write(is_lazy=True) as connection:
             connection.execute(
                 sa.update(service)
                 .where(
@@ -325,6 +380,7 @@ def _first_row(item_id: int, server_id: int | None, key: str, wish: str, now: da
         "state": ServiceState.UNKNOWN.value,
         "since": now,
         "reason": "not yet looked at",
+        "unconverged_since": now,
         "attempts": 0,
         "ownership": Ownership.NONE.value,
         "is_provisioned": False,
@@ -332,19 +388,58 @@ def _first_row(item_id: int, server_id: int | None, key: str, wish: str, now: da
     }
 
 
-def _load_chunk(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict[int, ServiceRecord]:
-    holds = {row.item_id: row.reason for row in connection.execute(sa.select(hold.c.item_id, hold.c.reason))}
+def load_rows(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict[int, ServiceRecord]:
+    """The rows that a condition on the table ``service`` names, by item id."""
+    return _read_rows(connection, _RowQueries.make(condition))
+
+
+@dataclass(frozen=True, slots=True)
+class _RowQueries:
+    """What makes up rows of services: their own, the pauses, and the creates that were never answered."""
+
+    holds: sa.Select[Any]
+    open_creates: sa.Select[Any]
+    rows: sa.Select[Any]
+
+    @classmethod
+    def make(cls, condition: sa.ColumnElement[bool]) -> _RowQueries:
+        chosen = sa.select(service.c.item_id).where(condition)
+        return cls(
+            sa.select(hold.c.item_id, hold.c.reason).where(hold.c.item_id.in_(chosen)),
+            sa.select(intent.c.item_id, intent.c.server_id, intent.c.userid).where(
+                intent.c.item_id.in_(chosen), intent.c.kind == "create", OPEN_OUTCOMES
+            ),
+            sa.select(service).where(condition),
+        )
+
+
+# Made once: a pass reads its service's row again and again, and building a query costs more than running it.
+_OF_ONE: Final = _RowQueries.make(service.c.item_id == sa.bindparam("one"))
+_NAMESAKE: Final = (
+    sa.select(service.c.item_id)
+    .where(
+        service.c.desired_server_id == sa.bindparam("server"),
+        service.c.desired_key == sa.bindparam("key"),
+        service.c.item_id != sa.bindparam("one"),
+        ~sa.and_(service.c.wish == "none", service.c.ownership == Ownership.NONE.value),
+        ~sa.and_(service.c.wish == "absent", service.c.state == ServiceState.DELETED.value),
+    )
+    .order_by(service.c.item_id)
+    .limit(1)
+)
+
+
+def _read_rows(
+    connection: sa.Connection, queries: _RowQueries, parameters: dict[str, int] | None = None
+) -> dict[int, ServiceRecord]:
+    holds = {row.item_id: row.reason for row in connection.execute(queries.holds, parameters)}
     open_creates = {
         (row.item_id, row.server_id, make_key(row.userid))
-        for row in connection.execute(
-            sa.select(intent.c.item_id, intent.c.server_id, intent.c.userid).where(
-                intent.c.kind == "create", OPEN_OUTCOMES
-            )
-        )
+        for row in connection.execute(queries.open_creates, parameters)
     }
     return {
         row.item_id: _to_record(row, holds.get(row.item_id), open_creates)
-        for row in connection.execute(sa.select(service).where(condition))
+        for row in connection.execute(queries.rows, parameters)
     }
 
 
@@ -375,6 +470,9 @@ def _to_record(
         next_attempt_at=row.next_attempt_at,
         last_error=row.last_error,
         blocked_by=row.blocked_by,
+        blocked_guard=row.blocked_guard,
+        unconverged_since=row.unconverged_since,
+        unconverged_kind=row.unconverged_kind,
         stable_at=row.stable_at,
         quarantine_mark=row.quarantine_mark,
         version=row.version,

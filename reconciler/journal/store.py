@@ -6,6 +6,7 @@ Used by the classes of this package only; everybody else holds a `reconciler.jou
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 
 from reconciler.journal.errors import JournalError, JournalTooNew, JournalUnavailable
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest revision in ``migrations/versions``; a test holds it true."""
 
 _BUSY_SECONDS: Final = 30
@@ -38,6 +39,10 @@ class Store:
             JournalTooNew: a newer version of this program wrote it.
         """
         self._shown_url = parse_url(url).render_as_string(hide_password=True)
+        # In memory there is one connection, which threads can use one after the other only.
+        self._turn: contextlib.AbstractContextManager[object] = (
+            threading.RLock() if is_scratch else contextlib.nullcontext()
+        )
         options: dict[str, Any] = {}
         if is_scratch:
             url = "sqlite://"
@@ -65,14 +70,21 @@ class Store:
             raise
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, *, is_lazy: bool = False) -> Iterator[sa.Connection]:
         """A transaction that is committed at its end, and rolled back on any error.
+
+        Args:
+            is_lazy: SQLite need not wait for the disk. A power cut may undo it, a crash of this program
+                cannot; the next transaction that is not lazy secures it, too. For whatever is found out anew
+                by looking again.
 
         Raises:
             JournalUnavailable: the database refused; nothing was written.
         """
-        with self._translated(), self.engine.begin() as connection:
-            yield connection
+        with self._translated(), self._turn, self.engine.connect() as raw:
+            connection = raw.execution_options(is_lazy=is_lazy)
+            with connection.begin():
+                yield connection
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -81,7 +93,7 @@ class Store:
         Raises:
             JournalUnavailable: the database refused.
         """
-        with self._translated(), self.engine.connect() as raw:
+        with self._translated(), self._turn, self.engine.connect() as raw:
             connection = raw.execution_options(is_reader=True)
             yield connection
 
@@ -146,18 +158,22 @@ def _alone(connection: sa.Connection) -> Iterator[None]:
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:
-    """Real transactions, write-ahead log, every commit on the disk."""
+    """Real transactions, write-ahead log, every commit on the disk unless it may be lazy."""
 
     @sa.event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we begin our transactions ourselves, see on_begin
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
 
     @sa.event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
-        is_reader = connection.get_execution_options().get("is_reader", False)
+        options = connection.get_execution_options()
+        is_reader = options.get("is_reader", False)
+        if not is_reader:
+            connection.exec_driver_sql(
+                f"PRAGMA synchronous = {'NORMAL' if options.get('is_lazy') else 'FULL'}"
+            )
         # Taking the write lock at once avoids the deadlock of two readers that both want to write.
         connection.exec_driver_sql("BEGIN" if is_reader else "BEGIN IMMEDIATE")
 

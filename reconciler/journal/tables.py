@@ -47,6 +47,11 @@ service: Final = sa.Table(
     sa.Column("next_attempt_at", UtcTime),
     sa.Column("last_error", sa.Text),
     sa.Column("blocked_by", sa.Text),
+    # Which guard, when it is one that keeps the service waiting or has quarantined it.
+    sa.Column("blocked_guard", sa.String(32)),
+    # Since when something is left to do, and what it was at first; NULL when nothing is, or only time passes.
+    sa.Column("unconverged_since", UtcTime),
+    sa.Column("unconverged_kind", sa.String(16)),
     # Where the account is that is ours.
     sa.Column("ownership", sa.String(16), nullable=False),
     sa.Column("account_server_id", sa.BigInteger),
@@ -64,6 +69,9 @@ service: Final = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Index("service_place", "desired_server_id", "desired_key"),
     sa.Index("service_state", "state"),
+    sa.Index("service_count", "desired_server_id", "state"),
+    sa.Index("service_due", "next_attempt_at"),
+    sa.Index("service_unconverged", "desired_server_id", "unconverged_since"),
 )
 
 intent: Final = sa.Table(
@@ -133,6 +141,11 @@ server: Final = sa.Table(
     sa.Column("seen_services", sa.BigInteger),
     sa.Column("good_services", sa.BigInteger),
     sa.Column("scanned_at", UtcTime),
+    # Accounts that look like ours and belong to no service, at the latest scan.
+    sa.Column("orphans", sa.BigInteger),
+    # The day of the latest usage that billing has, and the latest day it knows to be complete (ISO dates).
+    sa.Column("usage_day", sa.String(10)),
+    sa.Column("complete_day", sa.String(10)),
 )
 
 lease: Final = sa.Table(
@@ -142,4 +155,53 @@ lease: Final = sa.Table(
     sa.Column("holder", sa.String(255), nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("expires_at", UtcTime, nullable=False),
+)
+
+request: Final = sa.Table(
+    "request",
+    metadata,
+    _id(),
+    sa.Column("item_id", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.String(64), nullable=False),
+    sa.Column("made_at", UtcTime, nullable=False),
+    # Which daemon has taken it; one that has ended leaves it to the next.
+    sa.Column("taken_by", sa.String(255)),
+    sa.Column("finished_at", UtcTime),
+    # What came of it, as JSON (see requests.Answer).
+    sa.Column("answer", sa.Text),
+    sa.Index("request_open", "finished_at", "id"),
+)
+
+approval: Final = sa.Table(
+    "approval",
+    metadata,
+    _id(),
+    sa.Column("guard", sa.String(32), nullable=False),
+    sa.Column("item_id", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.String(64), nullable=False),
+    sa.Column("expires_at", UtcTime, nullable=False),
+    sa.Column("used_at", UtcTime),
+    sa.Index("approval_item", "item_id", "guard"),
+)
+
+daemon: Final = sa.Table(
+    "daemon",
+    metadata,
+    sa.Column("holder", sa.String(255), primary_key=True),
+    sa.Column("started_at", UtcTime, nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
+    # What only the process itself knows, for `status`: its queue, its last turn (JSON).
+    sa.Column("report", sa.Text, nullable=False),
+)
+
+usage: Final = sa.Table(
+    "usage_now",
+    metadata,
+    sa.Column("item_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("server_id", sa.BigInteger, nullable=False),
+    sa.Column("used_bytes", sa.BigInteger, nullable=False),
+    # NULL: unlimited.
+    sa.Column("quota_bytes", sa.BigInteger),
+    sa.Column("seen_at", UtcTime, nullable=False),
+    sa.Index("usage_server", "server_id"),
 )

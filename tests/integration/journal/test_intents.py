@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 from reconciler.journal import Begun, Journal, JournalKeyUnusable, LeaseLost, Outcome
 from reconciler.journal.leases import LEASE_SECONDS
 from reconciler.journal.tables import intent, metadata
-from states import ServiceState, StepKind
+from states import ServiceState, Step, StepKind
 from tests.integration.journal.conftest import JournalPlace
 from tests.unit.reconciler.samples import (
     NOW,
@@ -29,6 +29,7 @@ from tests.unit.reconciler.samples import (
 )
 
 CREATE = make_step(StepKind.CREATE, "User_7")
+RESET = make_step(StepKind.SET_PASSWORD, "User_7")
 OTHER = "Zx9_other-pass.Word1"
 LATER = NOW + timedelta(minutes=1)
 
@@ -37,17 +38,24 @@ def create(
     journal: Journal,
     outcome: Outcome | None,
     *,
+    step: Step = CREATE,
     item_id: int = 7,
     password: str = PASSWORD,
     server_id: int = 1,
+    now: datetime = NOW,
 ) -> Begun:
-    """Create an account and let it end as told; None: it never ended."""
-    lease = take(journal, item_id)
-    begun = begin(journal, lease, CREATE, password=password, server_id=server_id)
+    """Create an account (or take another step) and let it end as told; None: it never ended."""
+    lease = take(journal, item_id, now)
+    begun = begin(journal, lease, step, password=password, server_id=server_id, now=now)
     if outcome is not None:
         finish(journal, begun, outcome)
-    journal.leases.release(lease, NOW)
+    journal.leases.release(lease, now)
     return begun
+
+
+def reset(journal: Journal, outcome: Outcome | None, **options: Any) -> Begun:
+    """Set another password."""
+    return create(journal, outcome, step=RESET, **options)
 
 
 def read_intents(place: JournalPlace, *columns: sa.ColumnElement[Any]) -> list[tuple[object, ...]]:
@@ -198,7 +206,7 @@ def test_delivery_leaves_the_password_of_an_open_create(journal: Journal) -> Non
     assert journal.intents.get_open_create(7, 1, "user_7") == (begun.id, OTHER)
 
 
-def test_only_creates_have_something_to_deliver(journal: Journal) -> None:
+def test_other_steps_have_nothing_to_deliver(journal: Journal) -> None:
     lease = take(journal)
     finish(journal, begin(journal, lease, make_step(StepKind.ENABLE), password=PASSWORD))
     assert journal.intents.get_undelivered(7) is None
@@ -258,6 +266,81 @@ def test_password_of_another_key_names_the_key_file(place: JournalPlace) -> None
     assert journal.intents.get_open_create(7, 1, "user_7") is not None
 
 
+# -- resets
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_kept"),
+    [(None, True), (Outcome.UNKNOWN, True), (Outcome.DONE, True), (Outcome.FAILED, False)],
+)
+def test_new_password_is_kept_unless_it_certainly_is_not_in_force(
+    place: JournalPlace, outcome: Outcome | None, is_kept: bool
+) -> None:
+    journal = place.open()
+    reset(journal, outcome)
+    ((password,),) = read_intents(place, intent.c.password)
+    assert (password is not None) is is_kept
+    assert PASSWORD not in str(password)
+    assert journal.intents.list_undelivered() == ({7} if is_kept else set())
+    is_done = outcome is Outcome.DONE
+    assert (journal.intents.get_undelivered(7) is not None) is is_done
+    is_open = is_kept and not is_done
+    assert len(journal.intents.list_open(StepKind.SET_PASSWORD, 7, 1, "user_7")) == int(is_open)
+
+
+def test_open_resets_are_listed_latest_first_and_with_their_times(journal: Journal) -> None:
+    first = reset(journal, None)
+    second = reset(journal, Outcome.UNKNOWN, password=OTHER, now=LATER)
+    create(journal, None, now=LATER)
+    found = journal.intents.list_open(StepKind.SET_PASSWORD, 7, 1, "USER_7")
+    assert [(one.id, one.begun_at, one.password) for one in found] == [
+        (second.id, LATER, OTHER),
+        (first.id, NOW, PASSWORD),
+    ]
+    assert PASSWORD not in repr(found)
+    for item, server, name in ((8, 1, "user_7"), (7, 2, "user_7"), (7, 1, "user_70")):
+        assert journal.intents.list_open(StepKind.SET_PASSWORD, item, server, name) == []
+
+
+def test_open_reset_is_no_open_create(journal: Journal) -> None:
+    journal.services.note_desired([make_desired(7)], NOW)
+    reset(journal, None)
+    assert journal.intents.get_open_create(7, 1, "user_7") is None
+    record = journal.services.get(7)
+    assert record is not None
+    assert not record.memory.has_open_create
+
+
+def test_latest_password_is_the_one_to_deliver_and_all_are_erased_then(place: JournalPlace) -> None:
+    journal = place.open()
+    create(journal, Outcome.DONE)
+    latest = reset(journal, Outcome.DONE, password=OTHER)
+    assert journal.intents.get_undelivered(7) == (latest.id, OTHER)
+    journal.intents.mark_delivered(7)
+    assert read_intents(place, intent.c.password) == [(None,), (None,)]
+
+
+def test_proved_reset_waits_for_its_delivery_and_creates_are_left(place: JournalPlace) -> None:
+    journal = place.open()
+    proved = reset(journal, None)
+    reset(journal, Outcome.UNKNOWN, password=OTHER)
+    open_create = create(journal, None)
+    journal.intents.settle(StepKind.SET_PASSWORD, 7, "user_7", LATER, proved_id=proved.id)
+    assert journal.intents.get_undelivered(7) == (proved.id, PASSWORD)
+    assert journal.intents.list_open(StepKind.SET_PASSWORD, 7, 1, "user_7") == []
+    assert journal.intents.get_open_create(7, 1, "user_7") == (open_create.id, PASSWORD)
+
+
+def test_resets_that_may_yet_have_their_effect_stay_open(place: JournalPlace) -> None:
+    journal = place.open()
+    reset(journal, None)
+    late = reset(journal, None, password=OTHER, now=LATER)
+    journal.intents.settle(StepKind.SET_PASSWORD, 7, "user_7", LATER, begun_before=LATER)
+    found = journal.intents.list_open(StepKind.SET_PASSWORD, 7, 1, "user_7")
+    assert [one.id for one in found] == [late.id]
+    assert read_intents(place, intent.c.outcome) == [("refused",), (None,)]
+
+
 # -- settling what was open
 
 
@@ -265,7 +348,7 @@ def test_proved_create_keeps_its_password_and_the_others_lose_theirs(place: Jour
     journal = place.open()
     proved = create(journal, None)
     create(journal, Outcome.UNKNOWN, password=OTHER)
-    journal.intents.settle_creates(7, "USER_7", Outcome.DONE, LATER, proved_id=proved.id)
+    journal.intents.settle(StepKind.CREATE, 7, "USER_7", LATER, proved_id=proved.id)
     assert journal.intents.get_open_create(7, 1, "user_7") is None
     assert journal.intents.get_undelivered(7) == (proved.id, PASSWORD)
     assert read_intents(place, intent.c.outcome, intent.c.finished_at, intent.c.password.is_(None)) == [
@@ -278,7 +361,7 @@ def test_creates_of_an_account_that_is_not_ours_are_closed(place: JournalPlace) 
     journal = place.open()
     create(journal, None)
     create(journal, Outcome.UNKNOWN)
-    journal.intents.settle_creates(7, "user_7", Outcome.DONE, LATER)
+    journal.intents.settle(StepKind.CREATE, 7, "user_7", LATER)
     assert read_intents(place, intent.c.outcome, intent.c.password) == [("refused", None)] * 2
     assert journal.intents.list_undelivered() == set()
 
@@ -290,7 +373,7 @@ def test_settling_leaves_other_services_accounts_steps_and_answered_creates(plac
     lease = take(journal)
     begin(journal, lease, make_step(StepKind.CREATE, "user_70"), password=OTHER)
     begin(journal, lease, make_step(StepKind.DISABLE))
-    journal.intents.settle_creates(7, "user_7", Outcome.DONE, LATER)
+    journal.intents.settle(StepKind.CREATE, 7, "user_7", LATER)
     outcomes = [outcome for (outcome,) in read_intents(place, intent.c.outcome)]
     assert outcomes == ["done", None, None, None]
     assert journal.intents.get_undelivered(7) == (answered.id, PASSWORD)

@@ -55,6 +55,13 @@ def test_released_service_is_free_at_once_and_its_epoch_rises(journal: Journal) 
         journal.leases.release(held, NOW)
 
 
+def test_released_service_is_free_also_when_the_clock_goes_back(journal: Journal) -> None:
+    held = journal.leases.acquire(7, "a", NOW)
+    assert held is not None
+    journal.leases.release(held, NOW)
+    assert journal.leases.acquire(7, "b", NOW - timedelta(days=30)) is not None
+
+
 def test_release_of_a_lost_lease_leaves_the_new_holder_in_peace(journal: Journal) -> None:
     lost = take(journal)
     after = NOW + LEASE

@@ -6,6 +6,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -226,3 +227,18 @@ def test_two_openings_of_one_journal_see_each_other(place: JournalPlace) -> None
     one, other = place.open(), place.open()
     one.services.note_desired([make_desired(7)], NOW)
     assert other.services.get(7) is not None
+
+
+def test_journal_of_a_dry_run_can_be_used_by_several_threads(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    with closing(open_journal(url, tmp_path / "journal.key", is_dry_run=True)) as journal:
+
+        def work(server_id: int) -> None:
+            for _ in range(20):
+                journal.servers.update(server_id, product="nextcloud")
+                assert journal.servers.get(server_id).product == "nextcloud"
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(1, 9)))
+        assert len(journal.servers.list_all()) == 8
+    assert list(tmp_path.iterdir()) == []

@@ -442,3 +442,26 @@ def test_rows_really_stand_in_the_database(place: JournalPlace) -> None:
     stored = place.query(sa.select(service.c.item_id, service.c.desired_key))
     assert stored == [(7, "user_7")]
     assert place.open().services.get(7) is not None
+
+
+def test_only_so_many_are_listed_when_there_are_more(journal: Journal) -> None:
+    journal.services.note_desired([make_desired(item) for item in range(1, 10)], NOW)
+    for item in (2, 3, 5):
+        journal.services.update(item, state=ServiceState.BACKOFF.value, blocked_by="it waits")
+    listed = journal.services.list_in_states([ServiceState.BACKOFF], limit=2)
+    assert [record.item_id for record in listed] == [2, 3]
+    assert [record.item_id for record in journal.services.list_blocked(limit=2)] == [2, 3]
+    assert [record.item_id for record in journal.services.list_blocked(limit=200)] == [2, 3, 5]
+
+
+def test_accounts_that_are_ours_are_listed_with_their_services(journal: Journal) -> None:
+    journal.services.note_desired([make_desired(item) for item in range(1, 6)], NOW)
+    owned = Ownership.CREATED.value
+    journal.services.update(1, ownership=owned, account_server_id=1, account_userid="User_1")
+    journal.services.update(2, ownership=Ownership.ADOPTED.value, account_server_id=1, account_userid="Юля")
+    journal.services.update(3, ownership=owned, account_server_id=2, account_userid="user_3")
+    journal.services.update(4, ownership=owned)
+    journal.services.update(5, account_server_id=1, account_userid="user_5")
+    assert journal.services.list_accounts(1) == {"user_1": 1, "юля": 2}
+    assert journal.services.list_accounts(2) == {"user_3": 3}
+    assert journal.services.list_accounts(3) == {}

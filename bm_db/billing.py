@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from itertools import islice
+from typing import Final, Literal
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, and_, func, select
 
+from bm_db.changes import RARE_EVERY_POLLS, ChangeTracker
 from bm_db.crypt import Cipher
 from bm_db.engine import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_SECONDS, Database
 from bm_db.errors import SchemaMismatch
 from bm_db.schema import Schema, inspect_schema
 from bm_db.servers import BillingServer, read_servers
+from bm_db.service_rows import is_one_of, select_services
 from bm_db.services import ServiceReader
 from bm_db.sold_quota import DEFAULT_QUOTA_SOURCES, QuotaSource, parse_quota_sources
 from bm_db.tariffs import list_tariff_groups
 from states.model import DesiredService
+
+_IDS_A_QUERY: Final = 1000
 
 
 class Billing:
@@ -33,7 +38,7 @@ class Billing:
         self.database = database
         self.cipher = cipher
         self._module = module
-        self._sources = sources
+        self.quota_sources = sources
         self._schema: Schema | None = None
         self._schema_lock = threading.Lock()
 
@@ -55,16 +60,16 @@ class Billing:
 
     def list_servers(self) -> list[BillingServer]:
         """Every server of the module, by id, switched-off and faulty ones included."""
-        with self._reading() as (connection, schema):
+        with self.reading() as (connection, schema):
             return read_servers(connection, schema, self.cipher, self._module)
 
     def get_server(self, server_id: int) -> BillingServer | None:
         """One server of the module, None when there is no such row."""
-        with self._reading() as (connection, schema):
+        with self.reading() as (connection, schema):
             return next(iter(read_servers(connection, schema, self.cipher, self._module, server_id)), None)
 
     def list_services(
-        self, *, chunk_size: int = 1000, with_passwords: bool = True
+        self, *, chunk_size: int = 1000, with_passwords: bool = True, server_id: int | None = None
     ) -> Iterator[DesiredService]:
         """Every service of the module's servers, ordered by item id, as of one moment.
 
@@ -75,35 +80,76 @@ class Billing:
             chunk_size: services a query.
             with_passwords: decrypt passwords (0.3 ms each). Without it ``password`` is None, and a password
                 that cannot be decrypted is no fault; ``is_password_recorded`` is right all the same.
+            server_id: only the services of this server; none when it is not one of the module's.
         """
         if chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
-        return self._stream(chunk_size, with_passwords)
+        return self._stream(chunk_size, with_passwords, server_id)
 
     def get_service(self, item_id: int) -> DesiredService | None:
         """One service, freshly read, of whatever server or module; None only when the row is gone."""
-        with self._reading() as (connection, schema):
-            reader = ServiceReader(connection, schema, cipher=self.cipher, sources=self._sources)
+        with self.reading() as (connection, schema):
+            reader = ServiceReader(connection, schema, cipher=self.cipher, sources=self.quota_sources)
             return reader.get_service(item_id)
+
+    def count_services(self) -> dict[int, int]:
+        """How many services each server of the module has, by server id; 0 for those without any."""
+        with self.reading() as (connection, schema):
+            server, item = schema.table("processingmodule"), schema.table("item")
+            is_on_it = and_(item.c.processingmodule == server.c.id, item.c.parent.is_(None))
+            rows = connection.execute(
+                select(server.c.id, func.count(item.c.id))
+                .select_from(server.outerjoin(item, is_on_it))
+                .where(server.c.module == self._module)
+                .group_by(server.c.id)
+            )
+            return {server_id: count for server_id, count in rows}  # noqa: C416 - rows are no pairs to mypy
+
+    def list_server_ids(self, item_ids: Iterable[int]) -> dict[int, int | None]:
+        """The server (of whatever module) of each of these services that is there; None without one."""
+        found: dict[int, int | None] = {}
+        rest = iter(item_ids)
+        with self.reading() as (connection, schema):
+            item = schema.table("item")
+            query = select_services(schema).with_only_columns(item.c.id, item.c.processingmodule)
+            while chunk := list(islice(rest, _IDS_A_QUERY)):
+                rows = connection.execute(query.where(is_one_of(item.c.id, chunk)))
+                found.update((item_id, server_id) for item_id, server_id in rows)
+        return found
+
+    def track_changes(self, *, rare_every: int = RARE_EVERY_POLLS) -> ChangeTracker:
+        """A tracker that tells from poll to poll which services may have changed; nothing is read yet.
+
+        Args:
+            rare_every: after how many polls all of what changes rarely was looked at; 1: in each poll.
+        """
+        return ChangeTracker(self.reading, self._module, self.quota_sources, rare_every)
 
     def list_tariff_groups(self) -> frozenset[str]:
         """Every user group that any tariff names, without the administrators'."""
-        with self._reading() as (connection, schema):
+        with self.reading() as (connection, schema):
             return list_tariff_groups(connection, schema)
 
     def close(self) -> None:
         """Close the connections; using the object again opens new ones."""
         self.database.close()
 
-    def _stream(self, chunk_size: int, with_passwords: bool) -> Iterator[DesiredService]:
-        with self._reading() as (connection, schema):
+    def _stream(
+        self, chunk_size: int, with_passwords: bool, server_id: int | None
+    ) -> Iterator[DesiredService]:
+        with self.reading() as (connection, schema):
             reader = ServiceReader(
-                connection, schema, cipher=self.cipher, sources=self._sources, is_decrypting=with_passwords
+                connection,
+                schema,
+                cipher=self.cipher,
+                sources=self.quota_sources,
+                is_decrypting=with_passwords,
             )
-            yield from reader.list_services(self._module, chunk_size)
+            yield from reader.list_services(self._module, chunk_size, server_id)
 
     @contextmanager
-    def _reading(self) -> Iterator[tuple[Connection, Schema]]:
+    def reading(self) -> Iterator[tuple[Connection, Schema]]:
+        """For the modules of ``bm_db``: a read-only transaction, and the tables that are there."""
         schema = self.get_schema()
         try:
             with self.database.reading() as connection:

@@ -2,7 +2,7 @@
 
 ``mgrctl -m billmgr -o json FUNCTION key=value …``; exit code 0 and no ``error`` in the answer is done. No
 shell is involved, and every argument after the function begins with a fixed key, so no value can become an
-option or another key.
+option or another key. It has no function for usage, which is written by SQL.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ import selectors
 import signal
 import subprocess
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import IO, Final
 
+from bm_db.billing import Billing
 from bm_db.errors import ValueRefused, WriteFailed, WriterUnavailable, WriteTimedOut
 from bm_db.service_rows import PASSWORD, URL, USERNAME
+from bm_db.usage_writer import Usage, write_usage
 from bm_db.values import make_one_line, show
 from bm_db.writers import OPERATIONS
 from bm_db.written_values import check_written_value
@@ -38,13 +42,17 @@ class MgrctlWriter:
 
     can_write = True
 
-    def __init__(self, path: str | Path = DEFAULT_MGRCTL, timeout_seconds: float = 60.0) -> None:
+    def __init__(
+        self, billing: Billing, path: str | Path = DEFAULT_MGRCTL, timeout_seconds: float = 60.0
+    ) -> None:
         """Name the program; it is first run by the first write.
 
         Args:
+            billing: usage is written over its connections.
             path: of mgrctl.
             timeout_seconds: for one call; then the program and its children are killed.
         """
+        self._billing = billing
         self._path = str(path)
         self._timeout_seconds = timeout_seconds
 
@@ -76,9 +84,11 @@ class MgrctlWriter:
                 is_secret = name == PASSWORD
                 self._call(
                     "service.saveparam",
+                    "service",
                     item_id,
                     f"{name}={value}",
                     f"crypted={'on' if is_secret else 'off'}",
+                    "sok=ok",
                     secret=value if is_secret else "",
                 )
 
@@ -94,10 +104,23 @@ class MgrctlWriter:
             raise ValueRefused(
                 f"service {item_id}: {show(operation)} is no operation that can be reported as done"
             )
-        self._call(f"service.post{name}", item_id)
+        self._call(f"service.post{name}", "service", item_id, "sok=ok")
         return True
 
-    def _call(self, function: str, item_id: int, *arguments: str, secret: str = "") -> None:
+    def write_usage(self, server_id: int, day: date, usage: Iterable[Usage]) -> int:
+        """Record usage, see `bm_db.usage_writer.write_usage`."""
+        return write_usage(self._billing, server_id, day, usage)
+
+    def write_usage_complete(self, server_id: int, day: date) -> bool:
+        """Call service.poststat; True when BILLmanager accepted it.
+
+        Raises:
+            WriteFailed: as for `write_credentials`.
+        """
+        self._call("service.poststat", "server", server_id, f"date={day.isoformat()}")
+        return True
+
+    def _call(self, function: str, kind: str, elid: int, *arguments: str, secret: str = "") -> None:
         argv = [
             self._path,
             "-m",
@@ -105,11 +128,10 @@ class MgrctlWriter:
             "-o",
             "json",
             function,
-            f"elid={int(item_id)}",
+            f"elid={int(elid)}",
             *arguments,
-            "sok=ok",
         ]
-        what = f"{function} for service {int(item_id)}"
+        what = f"{function} for {kind} {int(elid)}"
         exit_code, answer, complaint = self._run(argv, what)
         # A tool that failed without an answer has said why on standard error, if at all.
         message = _find_error(answer) if exit_code == 0 or answer.strip() else None

@@ -38,6 +38,8 @@ _NEEDED_WHERE_PRESENT: Final[dict[str, frozenset[str]]] = {
     "processingcryptparam": frozenset({"processingmodule", "intname", "value"}),
     "runningoperation": frozenset({"item", "intname"}),
 }
+USAGE_TABLE: Final = "itemstat"
+_NEEDED_FOR_USAGE: Final = frozenset({"item", "statdate", "param", "value", "measure"})
 _ADDON_COLUMNS: Final = frozenset({"addontype", "addonlimit", "addonmax", "measure"})
 _CURE: Final = "check that database_url names BILLmanager's database, its version, and the user's GRANTs"
 
@@ -88,6 +90,14 @@ class Schema:
         """Those of the named tables that are there, in the given order."""
         return [name for name in table_names if self.has_table(name)]
 
+    def require_usage_table(self) -> None:
+        """Check the table for usage, which only writing it needs.
+
+        Raises:
+            SchemaMismatch: it or one of its columns is missing.
+        """
+        self._require(USAGE_TABLE, _NEEDED_FOR_USAGE)
+
     def _require(self, table_name: str, names: frozenset[str]) -> None:
         if not self.has_table(table_name):
             raise SchemaMismatch(f"the billing database has no table {table_name}: {_CURE}")
@@ -103,7 +113,7 @@ def inspect_schema(connection: Connection) -> Schema:
     Raises:
         SchemaMismatch: something needed is missing.
     """
-    wanted = {*_NEEDED, *_NEEDED_FOR_ADDONS, *_NEEDED_WHERE_PRESENT}
+    wanted = {*_NEEDED, *_NEEDED_FOR_ADDONS, *_NEEDED_WHERE_PRESENT, USAGE_TABLE}
     inspector = inspect(connection)
     found: dict[str, frozenset[str]] = {}
     for real_name in (*inspector.get_table_names(), *inspector.get_view_names()):

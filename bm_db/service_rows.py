@@ -1,6 +1,7 @@
 """The rows that make up services, read a chunk at a time with a constant number of set-based queries.
 
-Called by `bm_db.services`, which understands them. Parameters and addresses are cut to what can be
+Called by `bm_db.services`, which understands them, and by the modules of ``bm_db`` that ask about services
+in their own way. Parameters and addresses are cut to what can be
 meaningful already by the database, so that no row can fill the memory.
 """
 
@@ -17,8 +18,8 @@ from bm_db.servers import select_server_ids
 from bm_db.sold_quota import BoughtAddon
 from bm_db.values import first_characters, is_on, read_filled_text
 
-_ITEM_COLUMNS: Final = ("id", "pricelist", "account", "processingmodule", "status", "period")
-_ADDON_COLUMNS: Final = (
+ITEM_COLUMNS: Final = ("id", "pricelist", "account", "processingmodule", "status", "period")
+ADDON_COLUMNS: Final = (
     "id",
     "parent",
     "pricelist",
@@ -48,20 +49,26 @@ class ServiceRow:
 def select_services(schema: Schema) -> Select[Any]:
     """All services (rows that are nobody's add-on)."""
     item = schema.table("item")
-    return select(*schema.pick(item, "item", *_ITEM_COLUMNS)).where(item.c.parent.is_(None))
+    return select(*schema.pick(item, "item", *ITEM_COLUMNS)).where(item.c.parent.is_(None))
+
+
+def select_services_of(schema: Schema, module: str, server_id: int | None = None) -> Select[Any]:
+    """The services of the module's servers, or of that one of them."""
+    server = schema.table("item").c.processingmodule
+    services = select_services(schema).where(server.in_(select_server_ids(schema, module)))
+    return services if server_id is None else services.where(server == server_id)
 
 
 def list_chunks(
-    connection: Connection, schema: Schema, module: str, parameter_names: Collection[str], chunk_size: int
+    connection: Connection,
+    schema: Schema,
+    services: Select[Any],
+    parameter_names: Collection[str],
+    chunk_size: int,
 ) -> Iterator[list[ServiceRow]]:
-    """The module's services by id, in keyset pages of ``chunk_size``."""
+    """The selected services by id, in keyset pages of ``chunk_size``."""
     item = schema.table("item")
-    page = (
-        select_services(schema)
-        .where(item.c.processingmodule.in_(select_server_ids(schema, module)))
-        .order_by(item.c.id)
-        .limit(chunk_size)
-    )
+    page = services.order_by(item.c.id).limit(chunk_size)
     items = connection.execute(page).all()
     while items:
         yield complete_rows(connection, schema, items, parameter_names)
@@ -84,7 +91,7 @@ def complete_rows(
             # The table for encrypted values goes before the open one, where they stand only for want of it.
             rows[item_id].passwords.insert(0, pair)
     if schema.has_addon_quota:
-        for item_id, addon in _read_addons(connection, schema, ids):
+        for item_id, addon in read_addons(connection, schema, ids):
             rows[item_id].addons.append(addon)
     if schema.has_table("runningoperation"):
         for item_id, intname in _read_operations(connection, schema, ids):
@@ -95,9 +102,15 @@ def complete_rows(
     return list(rows.values())
 
 
-def _is_one_of(column: ColumnElement[Any], values: Iterable[int]) -> ColumnElement[bool]:
-    """``column IN (…)`` with numbers written into the statement: drivers limit how many can be bound."""
-    numbers = ",".join(str(int(value)) for value in values)
+def is_one_of(column: ColumnElement[Any], values: Iterable[int]) -> ColumnElement[bool]:
+    """``column IN (…)`` with numbers written into the statement: drivers limit how many can be bound.
+
+    A single one is bound, so that the statement is the same for every service and compiled once.
+    """
+    chosen = [int(value) for value in values]
+    if len(chosen) == 1:
+        return column == chosen[0]
+    numbers = ",".join(map(str, chosen))
     return column.bool_op("IN")(literal_column(f"({numbers or 'NULL'})"))
 
 
@@ -107,20 +120,21 @@ def _read_parameters(
     table = schema.table(table_name)
     rows = connection.execute(
         select(table.c.item, table.c.intname, first_characters(table.c.value).label("value")).where(
-            _is_one_of(table.c.item, ids), table.c.intname.in_(sorted(names))
+            is_one_of(table.c.item, ids), table.c.intname.in_(sorted(names))
         )
     )
     for item_id, intname, value in rows:
         yield item_id, (intname, value)
 
 
-def _read_addons(
+def read_addons(
     connection: Connection, schema: Schema, ids: Collection[int]
 ) -> Iterator[tuple[int, BoughtAddon]]:
+    """What was bought for these services, each with its service's id, by their own ids."""
     item = schema.table("item")
     rows = connection.execute(
-        select(*schema.pick(item, "item", *_ADDON_COLUMNS))
-        .where(_is_one_of(item.c.parent, ids))
+        select(*schema.pick(item, "item", *ADDON_COLUMNS))
+        .where(is_one_of(item.c.parent, ids))
         .order_by(item.c.id)
     )
     for row in rows:
@@ -144,7 +158,7 @@ def _read_operations(
     table = schema.table("runningoperation")
     order = table.c.id if schema.has("runningoperation", "id") else table.c.intname
     for row in connection.execute(
-        select(table.c.item, table.c.intname).where(_is_one_of(table.c.item, ids)).order_by(order)
+        select(table.c.item, table.c.intname).where(is_one_of(table.c.item, ids)).order_by(order)
     ):
         yield row.item, row.intname
 
@@ -159,7 +173,7 @@ def _read_emails(
             first_characters(table.c.email, _EMAIL_CHARACTERS).label("email"),
             *schema.pick(table, "user", "enabled"),
         )
-        .where(_is_one_of(table.c.account, account_ids))
+        .where(is_one_of(table.c.account, account_ids))
         .order_by(table.c.id)
     )
     is_switched = schema.has("user", "enabled")

@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 from bm_db.crypt import Cipher
 from bm_db.errors import ValueUndecryptable
 from bm_db.schema import Schema
-from bm_db.servers import select_server_ids
 from bm_db.service_rows import (
     PASSWORD,
     URL,
@@ -24,6 +23,7 @@ from bm_db.service_rows import (
     complete_rows,
     list_chunks,
     select_services,
+    select_services_of,
 )
 from bm_db.sold_quota import QuotaSource, compute_sold_quota
 from bm_db.tariffs import GROUP_PARAMETER, Plan, Tariffs, read_group, read_tariffs
@@ -77,16 +77,14 @@ class ServiceReader:
             *(each.name for each in sources if each.kind == "pricelistparam"),
         }
 
-    def list_services(self, module: str, chunk_size: int) -> Iterator[DesiredService]:
-        """Every service of the module's servers, by id."""
-        item = self._schema.table("item")
-        plan_ids = (
-            select_services(self._schema)
-            .with_only_columns(item.c.pricelist)
-            .where(item.c.processingmodule.in_(select_server_ids(self._schema, module)))
-        )
+    def list_services(
+        self, module: str, chunk_size: int, server_id: int | None = None
+    ) -> Iterator[DesiredService]:
+        """Every service of the module's servers, or of that one of them, by id."""
+        services = select_services_of(self._schema, module, server_id)
+        plan_ids = services.with_only_columns(self._schema.table("item").c.pricelist)
         tariffs = read_tariffs(self._connection, self._schema, plan_ids, self._plan_parameters)
-        for rows in list_chunks(self._connection, self._schema, module, self._item_parameters, chunk_size):
+        for rows in list_chunks(self._connection, self._schema, services, self._item_parameters, chunk_size):
             for row in rows:
                 yield self._build(row, tariffs)
 

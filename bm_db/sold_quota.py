@@ -146,17 +146,29 @@ def _sum_lines(
     return total
 
 
+def is_quota_line(line: AddonLine, rows: Sequence[BoughtAddon]) -> bool:
+    """Whether a line is a quota, and this client's: not a compound's that he did not buy.
+
+    Args:
+        line: an active add-on line of the service's plan.
+        rows: what the client bought of it and what counts.
+
+    Raises:
+        UnreadableValue: its kind cannot be read.
+    """
+    if read_integer(line.billtype) in _BILLTYPES_WITHOUT_QUOTA:
+        return False
+    return read_integer(line.addontype) == _ADDONTYPE_INTEGER and bool(rows or not line.is_compound_part)
+
+
 def _compute_line(
     line: AddonLine, rows: Sequence[BoughtAddon], period: object, measures: Measures
 ) -> Amount | None:
     """What one line sells, in bytes; None when it is no quota or not this client's."""
-    billtype = read_integer(line.billtype)
-    if billtype in _BILLTYPES_WITHOUT_QUOTA or read_integer(line.addontype) != _ADDONTYPE_INTEGER:
-        return None
-    if line.is_compound_part and not rows:
+    if not is_quota_line(line, rows):
         return None
     sold: Amount | None
-    if billtype == _BILLTYPE_USAGE:
+    if read_integer(line.billtype) == _BILLTYPE_USAGE:
         sold = _get_limit([row.addonmax for row in rows], line.addonmax, "addonmax")
         if sold is None:
             raise UnreadableValue("is charged by usage and has no addonmax: set its maximum")

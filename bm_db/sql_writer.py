@@ -1,9 +1,12 @@
 """Writing into BILLmanager's tables, where the daemon may not call mgrctl (and in the sandbox).
 
-Writes itemparam and the table for encrypted values, never item.status: that is BILLmanager's own.
+Writes itemparam, the table for encrypted values and itemstat, never item.status: that is BILLmanager's own.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
 
 from sqlalchemy import Connection, select
 
@@ -11,12 +14,13 @@ from bm_db.billing import Billing
 from bm_db.errors import PrivateKeyUnusable, ServiceMissing, ValueUndecryptable
 from bm_db.schema import Schema
 from bm_db.service_rows import PASSWORD, URL, USERNAME
+from bm_db.usage_writer import Usage, write_usage
 from bm_db.values import first_characters, read_text
 from bm_db.written_values import check_written_value
 
 
 class SqlWriter:
-    """Saves credentials by SQL, over the connections of a `Billing`. Thread-safe."""
+    """Saves credentials and usage by SQL, over the connections of a `Billing`. Thread-safe."""
 
     can_write = True
 
@@ -57,6 +61,14 @@ class SqlWriter:
 
     def write_operation_done(self, item_id: int, operation: str) -> bool:  # noqa: ARG002 - the protocol's signature
         """False: the end of an operation moves item.status, which only BILLmanager may."""
+        return False
+
+    def write_usage(self, server_id: int, day: date, usage: Iterable[Usage]) -> int:
+        """Record usage, see `bm_db.usage_writer.write_usage`."""
+        return write_usage(self._billing, server_id, day, usage)
+
+    def write_usage_complete(self, server_id: int, day: date) -> bool:  # noqa: ARG002 - the protocol's signature
+        """False: only mgrctl can tell that."""
         return False
 
     def _lock_item(self, connection: Connection, schema: Schema, item_id: int) -> None:

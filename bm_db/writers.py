@@ -6,7 +6,11 @@ configuration's ``writer``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import date
 from typing import Final, Protocol
+
+from bm_db.usage_writer import Usage
 
 OPERATIONS: Final = frozenset({"open", "suspend", "resume", "setparam", "close"})
 """The operations of BILLmanager whose end it wants to be told."""
@@ -40,6 +44,23 @@ class BillingWriter(Protocol):
             BillingError: BILLmanager was not told.
         """
 
+    def write_usage(self, server_id: int, day: date, usage: Iterable[Usage]) -> int:
+        """Record what a server's services use on a day; a second time replaces the first.
+
+        Returns:
+            How many rows were new or differed.
+
+        Raises:
+            BillingError: not everything was recorded; what was stays so.
+        """
+
+    def write_usage_complete(self, server_id: int, day: date) -> bool:
+        """Tell that a server's usage of a day is complete; False when this writer cannot.
+
+        Raises:
+            BillingError: BILLmanager was not told.
+        """
+
 
 class ReadOnlyWriter:
     """For ``writer = "none"``: leaves BILLmanager as it is."""
@@ -57,5 +78,13 @@ class ReadOnlyWriter:
         """Nothing."""
 
     def write_operation_done(self, item_id: int, operation: str) -> bool:  # noqa: ARG002 - the protocol's signature
+        """False: nothing is told."""
+        return False
+
+    def write_usage(self, server_id: int, day: date, usage: Iterable[Usage]) -> int:  # noqa: ARG002 - the protocol's signature
+        """0: nothing is written."""
+        return 0
+
+    def write_usage_complete(self, server_id: int, day: date) -> bool:  # noqa: ARG002 - the protocol's signature
         """False: nothing is told."""
         return False

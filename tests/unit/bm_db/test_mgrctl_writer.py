@@ -7,12 +7,13 @@ import os
 import select
 import time
 import traceback
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bm_db import BillingWriter, MgrctlWriter, ReadOnlyWriter, errors
+from bm_db import BillingWriter, MgrctlWriter, ReadOnlyWriter, Usage, errors, open_billing
 from tests.executables import write_python_program
 
 DONE = '{"doc": {"ok": {}}}'
@@ -23,6 +24,15 @@ with (here / "calls").open("a") as calls:
     calls.write(json.dumps(call) + "\\n")
 {body}
 """
+
+
+# Only usage would be written over it.
+BILLING = open_billing("sqlite:////nowhere/billing.db", password=None, private_key_pem=None)
+DAY = date(2026, 3, 9)
+
+
+def open_writer(path: str | Path, timeout_seconds: float = 60.0) -> MgrctlWriter:
+    return MgrctlWriter(BILLING, path, timeout_seconds)
 
 
 class StandIn:
@@ -49,7 +59,7 @@ def mgrctl(tmp_path: Path) -> StandIn:
 
 
 def test_credentials_are_saved_one_call_each(mgrctl: StandIn) -> None:
-    writer = MgrctlWriter(mgrctl.path)
+    writer = open_writer(mgrctl.path)
     assert writer.can_write is True
     writer.write_credentials(7, username="anna", password="--x sok=no; $(id) 'ü\"", url="https://one/")
     common = ["-m", "billmgr", "-o", "json", "service.saveparam", "elid=7"]
@@ -61,15 +71,15 @@ def test_credentials_are_saved_one_call_each(mgrctl: StandIn) -> None:
 
 
 def test_only_what_is_given_is_saved(mgrctl: StandIn) -> None:
-    MgrctlWriter(mgrctl.path).write_credentials(7)
+    open_writer(mgrctl.path).write_credentials(7)
     assert mgrctl.calls == []
-    MgrctlWriter(str(mgrctl.path)).write_credentials(7, url="")
+    open_writer(str(mgrctl.path)).write_credentials(7, url="")
     assert [call["argv"][6] for call in mgrctl.calls] == ["url="]
 
 
 def test_child_gets_nothing_of_our_environment(mgrctl: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_PASSWORD", "secret")
-    MgrctlWriter(mgrctl.path).write_operation_done(7, "open")
+    open_writer(mgrctl.path).write_operation_done(7, "open")
     [call] = mgrctl.calls
     assert set(call["environment"]) - {"LC_CTYPE"} == {"PATH", "LANG"}
     assert call["cwd"] == "/"
@@ -77,25 +87,37 @@ def test_child_gets_nothing_of_our_environment(mgrctl: StandIn, monkeypatch: pyt
 
 @pytest.mark.parametrize("operation", ["open", "suspend", "resume", "setparam", "close"])
 def test_end_of_an_operation_is_told(mgrctl: StandIn, operation: str) -> None:
-    assert MgrctlWriter(mgrctl.path).write_operation_done(7, operation) is True
+    assert open_writer(mgrctl.path).write_operation_done(7, operation) is True
     assert mgrctl.calls[0]["argv"][4:] == [f"service.post{operation}", "elid=7", "sok=ok"]
 
 
 def test_other_spelling_of_setparam_is_understood(mgrctl: StandIn) -> None:
-    assert MgrctlWriter(mgrctl.path).write_operation_done(7, "set_param") is True
+    assert open_writer(mgrctl.path).write_operation_done(7, "set_param") is True
     assert mgrctl.calls[0]["argv"][4] == "service.postsetparam"
+
+
+def test_end_of_a_days_usage_is_told(mgrctl: StandIn) -> None:
+    assert open_writer(mgrctl.path).write_usage_complete(3, DAY) is True
+    [call] = mgrctl.calls
+    assert call["argv"] == ["-m", "billmgr", "-o", "json", "service.poststat", "elid=3", "date=2026-03-09"]
+
+
+def test_end_of_a_days_usage_that_is_refused_is_a_failure_of_that_server(mgrctl: StandIn) -> None:
+    mgrctl.answer('{"error": {"msg": "No such module"}}')
+    with pytest.raises(errors.WriteFailed, match=r"poststat for server 3 was refused \(No such module\)"):
+        open_writer(mgrctl.path).write_usage_complete(3, DAY)
 
 
 @pytest.mark.parametrize("operation", ["", "prolong", "open elid=8", "open\n"])
 def test_unknown_operation_is_refused_without_a_call(mgrctl: StandIn, operation: str) -> None:
     with pytest.raises(errors.ValueRefused, match="service 7"):
-        MgrctlWriter(mgrctl.path).write_operation_done(7, operation)
+        open_writer(mgrctl.path).write_operation_done(7, operation)
     assert mgrctl.calls == []
 
 
 def test_elid_is_always_a_number(mgrctl: StandIn) -> None:
     with pytest.raises(ValueError, match="invalid literal"):
-        MgrctlWriter(mgrctl.path).write_operation_done("7 x=y", "open")  # type: ignore[arg-type]
+        open_writer(mgrctl.path).write_operation_done("7 x=y", "open")  # type: ignore[arg-type]
     assert mgrctl.calls == []
 
 
@@ -103,7 +125,7 @@ def test_elid_is_always_a_number(mgrctl: StandIn) -> None:
 def test_control_characters_are_refused_without_any_call(mgrctl: StandIn, value: str) -> None:
     for name in ("username", "password", "url"):
         with pytest.raises(errors.ValueRefused) as caught:
-            MgrctlWriter(mgrctl.path).write_credentials(7, **{"username": "anna", name: value})
+            open_writer(mgrctl.path).write_credentials(7, **{"username": "anna", name: value})
         assert value not in str(caught.value)
     assert mgrctl.calls == []
 
@@ -135,7 +157,7 @@ def test_error_in_the_answer_is_a_failure_even_with_exit_code_0(
 ) -> None:
     mgrctl.answer(answer)
     with pytest.raises(errors.WriteFailed, match=message) as caught:
-        MgrctlWriter(mgrctl.path).write_operation_done(7, "open")
+        open_writer(mgrctl.path).write_operation_done(7, "open")
     assert str(caught.value).startswith("service.postopen for service 7 was refused")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -147,7 +169,7 @@ def test_error_in_the_answer_is_a_failure_even_with_exit_code_0(
 )
 def test_answer_without_an_error_is_done(mgrctl: StandIn, answer: str) -> None:
     mgrctl.answer(answer, complaint="a warning")
-    assert MgrctlWriter(mgrctl.path).write_operation_done(7, "close") is True
+    assert open_writer(mgrctl.path).write_operation_done(7, "close") is True
 
 
 @pytest.mark.parametrize(
@@ -157,19 +179,19 @@ def test_answer_without_an_error_is_done(mgrctl: StandIn, answer: str) -> None:
 def test_exit_code_is_a_failure(mgrctl: StandIn, complaint: str, message: str) -> None:
     mgrctl.answer("{}", exit_code=1, complaint=complaint)
     with pytest.raises(errors.WriteFailed, match=message):
-        MgrctlWriter(mgrctl.path).write_operation_done(7, "open")
+        open_writer(mgrctl.path).write_operation_done(7, "open")
 
 
 def test_password_is_never_in_a_message(mgrctl: StandIn) -> None:
     secret = "Tr0ub4dor&3 x"
     mgrctl.answer(json.dumps({"error": {"msg": f"bad value '{secret}'"}}))
     with pytest.raises(errors.WriteFailed) as caught:
-        MgrctlWriter(mgrctl.path).write_credentials(7, password=secret)
+        open_writer(mgrctl.path).write_credentials(7, password=secret)
     assert "bad value '***'" in str(caught.value)
     mgrctl.behave("time.sleep(600)")
     with pytest.raises(errors.WriteTimedOut) as timed_out:
-        MgrctlWriter(mgrctl.path, timeout_seconds=0.3).write_credentials(7, password=secret)
-    missing = MgrctlWriter(mgrctl.path.with_name("nowhere"))
+        open_writer(mgrctl.path, timeout_seconds=0.3).write_credentials(7, password=secret)
+    missing = open_writer(mgrctl.path.with_name("nowhere"))
     with pytest.raises(errors.WriterUnavailable) as unavailable:
         missing.write_credentials(7, password=secret)
     for failure in (caught.value, timed_out.value, unavailable.value):
@@ -186,7 +208,7 @@ def test_program_that_hangs_is_killed_with_its_children(mgrctl: StandIn, tmp_pat
         "time.sleep(600)"
     )
     with pytest.raises(errors.WriteTimedOut, match="within 3 s") as caught:
-        MgrctlWriter(mgrctl.path, timeout_seconds=3).write_operation_done(7, "open")
+        open_writer(mgrctl.path, timeout_seconds=3).write_operation_done(7, "open")
     assert caught.value.is_transient
     child_id = int(child_file.read_text())
     try:
@@ -202,20 +224,20 @@ def test_program_that_hangs_is_killed_with_its_children(mgrctl: StandIn, tmp_pat
 def test_program_that_closes_its_output_and_hangs_is_killed(mgrctl: StandIn) -> None:
     mgrctl.behave("os.close(1); os.close(2); time.sleep(600)")
     with pytest.raises(errors.WriteTimedOut):
-        MgrctlWriter(mgrctl.path, timeout_seconds=0.5).write_operation_done(7, "open")
+        open_writer(mgrctl.path, timeout_seconds=0.5).write_operation_done(7, "open")
 
 
 def test_child_that_keeps_the_output_open_does_not_delay_us(mgrctl: StandIn) -> None:
     mgrctl.behave(f"subprocess.Popen(['sleep', '5']); sys.stdout.write({DONE!r})")
     began = time.monotonic()
-    assert MgrctlWriter(mgrctl.path, timeout_seconds=60).write_operation_done(7, "open") is True
+    assert open_writer(mgrctl.path, timeout_seconds=60).write_operation_done(7, "open") is True
     assert time.monotonic() - began < 4.5
 
 
 def test_endless_answer_is_cut_off(mgrctl: StandIn) -> None:
     mgrctl.behave("while True: sys.stdout.write('x' * 65536)")
     with pytest.raises(errors.WriteFailed, match="more than 1048576 bytes"):
-        MgrctlWriter(mgrctl.path).write_operation_done(7, "open")
+        open_writer(mgrctl.path).write_operation_done(7, "open")
 
 
 def test_missing_or_unusable_program_is_named(mgrctl: StandIn, tmp_path: Path) -> None:
@@ -224,7 +246,7 @@ def test_missing_or_unusable_program_is_named(mgrctl: StandIn, tmp_path: Path) -
     broken.chmod(0o755)
     for path in (tmp_path / "nowhere", tmp_path, broken):
         with pytest.raises(errors.WriterUnavailable, match=str(path)) as caught:
-            MgrctlWriter(path).write_operation_done(7, "open")
+            open_writer(path).write_operation_done(7, "open")
         assert not caught.value.is_transient
 
 
@@ -233,3 +255,5 @@ def test_read_only_writer_writes_nothing_and_says_so() -> None:
     assert writer.can_write is False
     writer.write_credentials(7, username="anna", password="x", url="y")
     assert writer.write_operation_done(7, "open") is False
+    assert writer.write_usage(3, DAY, [Usage(7, 1, 2)]) == 0
+    assert writer.write_usage_complete(3, DAY) is False

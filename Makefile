@@ -1,7 +1,7 @@
 # Everything a person or the CI runs on this repository. `make` alone lists the targets.
 #
-# demo, test, check and bench set themselves up on a fresh Debian or Ubuntu machine (scripts/setup) and do so
-# once: a stamp in .venv is renewed only when pyproject.toml, a lock file or the set-up itself has changed.
+# demo, test, check, bench and install set themselves up on a fresh Debian or Ubuntu machine (scripts/setup) and
+# do so once: a stamp in .venv is renewed only when pyproject.toml, a lock file or the set-up itself has changed.
 # All paths are relative, so that the folder may be anywhere and may have blanks in its name.
 
 .DEFAULT_GOAL := help
@@ -18,7 +18,7 @@ PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
 # Arguments of a partial run, e.g. make test ARGS="tests/unit/nc -k quota"; the coverage gate is left out then.
 ARGS ?=
 
-.PHONY: help setup demo test check bench docs clean distclean lock
+.PHONY: help setup demo install uninstall test check bench docs clean distclean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,13 @@ setup: .venv/.ready-test ## set up everything that demo, test and check need (al
 
 demo: .venv/.ready-demo ## the reconciler against a sandbox on this machine, about a minute, leaves nothing behind
 	@$(BIN)/reconciler demo
+
+# Variables are told in scripts/install: make install DESTDIR=/tmp/x PREFIX=/opt/bill-nextcloud
+install: .venv/.ready-demo ## install program, units and a first configuration (PREFIX=, DESTDIR=); an upgrade too
+	@scripts/install install
+
+uninstall: ## remove what install has put there; configuration and journal stay
+	@scripts/install uninstall
 
 test: .venv/.ready-test ## the whole test suite, with the coverage that is demanded
 	@rm -f .coverage .coverage.*
@@ -43,7 +50,7 @@ check: .venv/.ready-check ## style, types, layers, scripts
 	$(BIN)/mypy
 	$(BIN)/mypy scripts
 	$(BIN)/lint-imports
-	bash -n scripts/setup .ci/run
+	for script in scripts/setup scripts/install .ci/run; do bash -n "$$script" || exit 1; done
 
 bench: .venv/.ready-check ## the benchmarks (printed ratios, not timed tests)
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,7 @@ class Application:
         is_dry_run: bool = False,
         clock: Clock = system_clock,
         on_call: OnCall | None = None,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """Open billing database and journal; no server is called yet.
 
@@ -42,19 +44,21 @@ class Application:
             is_dry_run: nothing will be changed: a journal that is missing is not made.
             clock: gives the time.
             on_call: told of every request to a cloud server.
+            is_stopping: whether the program is about to end: passes then begin no further step.
 
         Raises:
             ConfigInvalid: a file it names cannot be read.
             BillingError, JournalError: what they concern cannot be used.
         """
         self.config: Final = config
+        self.is_stopping: Final = is_stopping
         self.clock: Final = clock
         self.billing: Final = _open_billing(config)
         self.writer: Final = _open_writer(config, self.billing)
         self.journal: Final = _open_journal(config, is_dry_run=is_dry_run)
         self.fleet: Final = Fleet(self.billing, self.journal, config, clock, on_call)
         self.reconciler: Final = Reconciler(
-            self.billing, self.writer, self.journal, self.fleet, config, clock
+            self.billing, self.writer, self.journal, self.fleet, config, clock, is_stopping
         )
 
     def __enter__(self) -> Application:
@@ -112,7 +116,7 @@ def _read_bytes(path: Path) -> bytes:
 
 def _open_writer(config: Config, billing: Billing) -> BillingWriter:
     if config.billmanager.writer == "mgrctl":
-        return MgrctlWriter(config.billmanager.mgrctl)
+        return MgrctlWriter(billing, config.billmanager.mgrctl)
     return SqlWriter(billing) if config.billmanager.writer == "sql" else ReadOnlyWriter()
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from datetime import datetime, timedelta
 from typing import Final
 
 from nc import errors as nc_errors
 from reconciler.clock import Clock
 from reconciler.credentials import generate_password
-from reconciler.fleet import CloudServer, ServerStopped
-from reconciler.guards import Guards
-from reconciler.journal import HistoryEntry, Journal, Outcome
+from reconciler.fleet import EDIT_KINDS, CloudServer, ServerStopped
+from reconciler.guards import Guard, Guards
+from reconciler.journal import Begun, HistoryEntry, Journal, Outcome
 from reconciler.logs import get_logger
 from reconciler.one_pass import (
     OnePass,
@@ -21,8 +22,14 @@ from reconciler.one_pass import (
     PassRecorder,
 )
 from reconciler.remembering import forget_account, remember_creation, remember_effect, to_values
-from reconciler.steps import EDITS, call, describe_account, describe_step, judge_failure
+from reconciler.steps import call, describe_account, describe_step, judge_failure, rank_edit
 from states import Ownership, Step, StepKind
+
+_GUARD_PAUSE: Final = timedelta(minutes=5)
+"""When a service that a guard keeps waiting is looked at again."""
+
+_LATE_EFFECT: Final = timedelta(minutes=10)
+"""How long a server may still carry out a request whose caller is gone."""
 
 _log = get_logger("pass")
 
@@ -72,6 +79,7 @@ class Changes:
         if observed is None:
             raise AssertionError("an account that is not there cannot be adopted")
         self._note(one, server, Step(StepKind.ADOPT, observed.userid), "done")
+        one.result.steps.append(StepKind.ADOPT)
         self._recorder.remember(
             one,
             dataclasses.replace(
@@ -83,9 +91,10 @@ class Changes:
             ),
         )
 
-    def _note(self, one: OnePass, server: CloudServer, step: Step, result: str) -> None:
-        """Write a step that changed nothing on the server into result and history."""
-        one.result.steps.append(step.kind)
+    def _note(
+        self, one: OnePass, server: CloudServer, step: Step, result: str, why: str | None = None
+    ) -> None:
+        """Write what changed nothing on the server into the history."""
         entry = HistoryEntry(
             item_id=one.lease.item_id,
             server_id=server.id,
@@ -95,7 +104,7 @@ class Changes:
             wanted=describe_step(step),
             observed=describe_account(one.observed),
             result=result,
-            why=one.result.reason,
+            why=why or one.result.reason,
         )
         self._journal.history.add(entry)
 
@@ -108,10 +117,11 @@ class Changes:
             with server.calling():
                 is_proved = server.client.prove_password(step.userid, known[1])
         self._note(one, server, step, "done" if is_proved else "refused")
-        self._journal.intents.settle_creates(
+        one.result.steps.append(step.kind)
+        self._journal.intents.settle(
+            StepKind.CREATE,
             one.lease.item_id,
             step.userid,
-            Outcome.DONE,
             now,
             proved_id=known[0] if known and is_proved else None,
         )
@@ -125,26 +135,97 @@ class Changes:
 
     def _change(self, one: OnePass, server: CloudServer, step: Step) -> None:
         """One mutating call, between its intent and its result."""
-        if step.kind in EDITS and server.is_edit_paused():
-            raise PassBlocked(f"{server} limits edits of accounts at the moment: {step.kind} waits")
         password = self._get_password(one, server, step) if step.kind is StepKind.CREATE else None
-        before, after = describe_account(one.observed), describe_step(step)
         with self._guards.lock:
             now = self._clock()
             hot = self._guards.check_hot_loop(one.record, now)
             if hot is not None:
-                raise PassQuarantined(hot)
+                raise PassQuarantined(hot.message, hot.guard)
             refusal = self._guards.check_step(step, server.id, now)
+            approvals, item_id = self._journal.approvals, one.lease.item_id
+            if refusal is not None and not approvals.has(refusal.guard.value, item_id, now):
+                raise PassBlocked(refusal.message, refusal.guard, now + _GUARD_PAUSE)
+            if step.kind in EDIT_KINDS:
+                self._ask_for_edit(one, server, step, now)
             if refusal is not None:
-                raise PassBlocked(refusal)
-            begun = self._journal.intents.begin(
-                one.lease, server.id, step, before=before, after=after, password=password, now=now
-            )
-        started = time.monotonic()
+                self._use_approval(one, server, step, refusal.guard)
+            begun = self._begin(one, server, step, password, now)
+        error = self._carry_out(one, server, begun, password)
+        self._react(one, server, step, error)
+
+    def set_password(self, one: OnePass, password: str) -> None:
+        """Give the account another password; only an operator asks for it, it is never planned.
+
+        The journal keeps it until billing has it, and after an unclear answer until it is known whether it is
+        in force (`settle_resets`).
+
+        Raises:
+            PassBlocked: the server allows no edit now.
+            ServerStopped, CloudError, JournalError: as they say.
+        """
+        server, observed = one.server, one.observed
+        if server is None or observed is None:
+            raise AssertionError("there is no account whose password could be set")
+        step = Step(StepKind.SET_PASSWORD, observed.userid)
+        with self._guards.lock:
+            now = self._clock()
+            self._ask_for_edit(one, server, step, now)
+            begun = self._begin(one, server, step, password, now)
+        error = self._carry_out(one, server, begun, password)
+        if error is not None:
+            raise error
+        # It replaces whatever an earlier reset did.
+        self._journal.intents.settle(step.kind, one.lease.item_id, step.userid, self._clock())
+
+    def settle_resets(self, one: OnePass) -> bool:
+        """Find out by logging in whether a new password is in force that the server never acknowledged.
+
+        A disabled account cannot log in: then it stays open, as it does while the server may yet carry out
+        the request.
+
+        Returns:
+            Whether one is, which now waits for its delivery.
+
+        Raises:
+            ServerStopped, CloudError, JournalError: as they say.
+        """
+        server, observed = one.server, one.observed
+        if server is None or observed is None or not observed.is_enabled or self._is_observing:
+            return False
+        intents, item_id = self._journal.intents, one.lease.item_id
+        kind, now = StepKind.SET_PASSWORD, self._clock()
+        known = intents.list_open(kind, item_id, server.id, observed.userid)
+        for reset in known:
+            with server.calling():
+                is_in_force = server.client.prove_password(observed.userid, reset.password)
+            if is_in_force:
+                intents.settle(kind, item_id, observed.userid, now, proved_id=reset.id)
+                why = "the password of a reset that was never answered is in force"
+                self._note(one, server, Step(kind, observed.userid), "done", why)
+                return True
+        if any(reset.begun_at < now - _LATE_EFFECT for reset in known):
+            intents.settle(kind, item_id, observed.userid, now, begun_before=now - _LATE_EFFECT)
+            why = "the password of a reset that was never answered is not in force: it is forgotten"
+            self._note(one, server, Step(kind, observed.userid), "refused", why)
+        return False
+
+    def _begin(
+        self, one: OnePass, server: CloudServer, step: Step, password: str | None, now: datetime
+    ) -> Begun:
+        before, after = describe_account(one.observed), describe_step(step)
+        return self._journal.intents.begin(
+            one.lease, server.id, step, before=before, after=after, password=password, now=now
+        )
+
+    def _carry_out(
+        self, one: OnePass, server: CloudServer, begun: Begun, password: str | None
+    ) -> nc_errors.CloudError | ServerStopped | None:
+        """Make the call whose intent stands in the journal, and record its result; its error."""
+        step, started = begun.step, time.monotonic()
         outcome, error = Outcome.DONE, None
         memory = one.memory
         try:
-            with server.calling(is_edit=step.kind in EDITS):
+            with server.calling(is_edit=step.kind in EDIT_KINDS):
                 call(server.client, step, password)
         except (nc_errors.CloudError, ServerStopped) as failure:
             error = failure
@@ -157,8 +238,8 @@ class Changes:
             outcome,
             actor=one.actor,
             why=one.result.reason,
-            wanted=after,
-            observed=before,
+            wanted=describe_step(step),
+            observed=describe_account(one.observed),
             error=None if error is None else str(error),
             now=self._clock(),
             service_values=to_values(memory),
@@ -180,17 +261,38 @@ class Changes:
             error=None if error is None else str(error),
             duration=time.monotonic() - started,
         )
-        self._react(server, step, error)
+        return error
+
+    def _ask_for_edit(self, one: OnePass, server: CloudServer, step: Step, now: datetime) -> None:
+        """Have one of the edits that the server allows in a time, or wait for it in line.
+
+        Raises:
+            PassBlocked: it is not this service's turn yet.
+        """
+        retry_at = server.edits.admit(one.lease.item_id, rank_edit(step, one.memory.state), now)
+        if retry_at is not None:
+            raise PassBlocked(
+                f"{server} limits edits of accounts ({server.edits}): {step.kind} waits until "
+                f"{retry_at:%H:%M:%S} UTC; an administrator of the server can raise the limit or switch it "
+                "off (ratelimit.protection.enabled)",
+                Guard.EDIT_LIMIT,
+                retry_at,
+            )
+
+    def _use_approval(self, one: OnePass, server: CloudServer, step: Step, guard: Guard) -> None:
+        """Use up what an operator has allowed: one step of one service past one guard."""
+        actor = self._journal.approvals.use(guard.value, one.lease.item_id, self._clock())
+        self._note(one, server, step, "approved", why=f"may pass guard {guard} once: {actor}")
 
     def _close_create(self, one: OnePass, step: Step, outcome: Outcome) -> None:
         """A create that succeeded settles the earlier ones that were never answered."""
         if outcome is Outcome.DONE:
-            self._journal.intents.settle_creates(one.lease.item_id, step.userid, outcome, self._clock())
+            self._journal.intents.settle(step.kind, one.lease.item_id, step.userid, self._clock())
 
-    def _react(self, server: CloudServer, step: Step, error: Exception | None) -> None:
+    def _react(self, one: OnePass, server: CloudServer, step: Step, error: Exception | None) -> None:
         """What the result of a call means for the rest of the pass; by default: look again."""
         if isinstance(error, nc_errors.RateLimited):
-            raise PassBlocked(f"{server} limits edits of accounts at the moment: {step.kind} waits")
+            self._ask_for_edit(one, server, step, self._clock())
         if isinstance(error, ServerStopped):
             raise error
         if step.kind is StepKind.CREATE_GROUP or isinstance(error, nc_errors.GroupMissing):

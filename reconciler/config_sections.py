@@ -71,6 +71,7 @@ class ReconcilerSection(Section):
     resync_interval: Interval = timedelta(minutes=10)
     usage_interval: Interval = timedelta(hours=1)
     workers: Annotated[int, Field(ge=1, le=256)] = 16
+    history_retention: Interval = timedelta(days=730)
 
 
 class GuardsSection(Section):

@@ -22,10 +22,8 @@ from reconciler.journal import ServiceRecord
 from reconciler.logs import get_logger
 from reconciler.one_pass import PassResult
 from reconciler.scan import DesiredRead, Suspect, find_vanished, read_desired, scan_server
-from states import ServiceState, StepKind
-
-ATTENTION: Final = (ServiceState.QUARANTINED, ServiceState.BACKOFF, ServiceState.ORPHANED)
-"""States that a person should know of."""
+from reconciler.status import ATTENTION
+from states import StepKind
 
 Progress = Callable[[int, int], None]
 """Called with the number of services done and the number there are to do."""
@@ -158,16 +156,7 @@ class _Cycle:
             services = reading.result().services.get(server.id, [])
             self._app.journal.services.note_desired(services, self._app.clock())
             return
-        _log.log(
-            "info",
-            "scan",
-            server=server.id,
-            accounts=scan.accounts,
-            services=scan.services,
-            suspects=len(scan.suspects),
-            orphans=len(scan.orphans),
-            duration=time.monotonic() - started,
-        )
+        _log.log("info", "scan", server=server.id, **scan.count(), duration=time.monotonic() - started)
         with self._lock:
             if scan.orphans:
                 self._report.orphans[server.id] = scan.orphans

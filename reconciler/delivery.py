@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from bm_db import BillingWriter
-from reconciler.fleet import CloudServer
 from reconciler.journal import Journal
 from reconciler.one_pass import OnePass
-from states import DesiredService, Ownership, ServiceState, Wish
+from states import Ownership, ServiceState, Wish
 
 
 class Delivery:
-    """The last step of a pass."""
+    """The last step of a pass, and of a password's reset."""
 
     def __init__(self, writer: BillingWriter, journal: Journal, *, is_observing: bool) -> None:
         """``is_observing``: mode "observe", in which nothing is written."""
@@ -27,11 +26,9 @@ class Delivery:
             BillingError: billing could not be told everything.
         """
         desired, state = one.desired, one.memory.state
-        if desired is None or not self._writer.can_write or self._is_observing:
+        if desired is None or not self._is_writing:
             return
-        is_there = one.observed is not None and one.memory.ownership is not Ownership.NONE
-        if is_there and desired.wish in {Wish.ENABLED, Wish.DISABLED} and one.server is not None:
-            self._deliver(one, desired, one.server)
+        self.deliver(one)
         is_reached = state in {
             Wish.ENABLED: {ServiceState.ACTIVE},
             Wish.DISABLED: {ServiceState.SUSPENDED},
@@ -40,7 +37,20 @@ class Delivery:
         if is_reached and desired.status == 5 and desired.operation is not None:
             self._writer.write_operation_done(desired.item_id, desired.operation)
 
-    def _deliver(self, one: OnePass, desired: DesiredService, server: CloudServer) -> None:
+    def deliver(self, one: OnePass) -> bool:
+        """The credentials only, as soon as the account is there and ours.
+
+        Returns:
+            Whether billing has them now.
+
+        Raises:
+            BillingError: it could not be given all of them.
+        """
+        desired, server = one.desired, one.server
+        is_there = one.observed is not None and one.memory.ownership is not Ownership.NONE
+        is_wanted = desired is not None and desired.wish in {Wish.ENABLED, Wish.DISABLED}
+        if desired is None or server is None or not (self._is_writing and is_there and is_wanted):
+            return False
         undelivered = self._journal.intents.get_undelivered(desired.item_id)
         password = undelivered[1] if undelivered else None
         missing = {
@@ -52,3 +62,8 @@ class Delivery:
             self._writer.write_credentials(desired.item_id, **missing)
         if undelivered is not None:
             self._journal.intents.mark_delivered(desired.item_id)
+        return True
+
+    @property
+    def _is_writing(self) -> bool:
+        return self._writer.can_write and not self._is_observing

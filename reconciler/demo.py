@@ -2,17 +2,22 @@
 
 Sells services in a small BILLmanager database (SQLite), lets the full cycle bring them to one
 Nextcloud and one ownCloud emulator, tampers with the accounts by hand, shows what `plan` says, and
-repairs it. Leaves nothing behind unless it is asked to stay.
+repairs it; then starts the daemon, which does all of it by itself. Leaves nothing behind unless it is asked
+to stay.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +29,14 @@ from reconciler.output import Output
 from reconciler.planning import Plan, make_plan
 from reconciler.sandbox.billing_sample import Sample, fill_sample
 from reconciler.sandbox.emulator import CloudEmulator
-from reconciler.sandbox.landscape import Landscape
+from reconciler.sandbox.landscape import Landscape, find_free_port
 from states import StepKind
 
 _GROUPS: Final = ("basic", "pro")
+_SHOWN_METRICS: Final = re.compile(
+    r'reconciler_(mutations_total\{action="(create|set_quota)"|services\{.*state="(active|drifted)"'
+    r'|convergence_duration_seconds_count\{kind="(provisioning|drifted)"|oldest_unconverged)'
+)
 
 
 def run_demo(output: Output, *, services: int, is_kept: bool, folder: Path | None) -> int:
@@ -59,6 +68,8 @@ def run_demo(output: Output, *, services: int, is_kept: bool, folder: Path | Non
         reports.append(_converge(output, land, "4. repair it"))
         reports.append(_converge(output, land, "5. look once more: nothing may be left to do"))
         is_good = _sum_up(output, land, reports, plan, len(tampered))
+        output.line()
+        is_good = _show_daemon(output, land, sample) and is_good
         output.line(f"{time.monotonic() - started:.1f} s in all")
         if is_kept:
             _stay(output, land)
@@ -84,7 +95,11 @@ def _open_clouds(folder: Path) -> Iterator[Landscape]:
     for cloud in clouds:
         for group in _GROUPS:
             cloud.add_group(group)
-    with Landscape(folder, clouds) as land:
+    settings = {
+        "reconciler": {"poll_interval": "1s", "resync_interval": "3s"},
+        "http": {"listen": f"127.0.0.1:{find_free_port()}"},
+    }
+    with Landscape(folder, clouds, settings=settings) as land:
         yield land
 
 
@@ -173,9 +188,86 @@ def _sum_up(output: Output, land: Landscape, reports: list[CycleReport], plan: P
     return is_good
 
 
+def _show_daemon(output: Output, land: Landscape, sample: Sample) -> bool:
+    """The daemon healing by itself what is changed under it, and the metrics that tell of it."""
+    output.line("6. the daemon, `reconciler run`: nobody starts anything by hand any more")
+    billing, cloud = land.billing, land.clouds[0]
+    with _run_daemon(land) as port:
+        _wait_for(lambda: _scrape(port) is not None)
+        plan = next(iter(sample.plan_ids.values()))
+        client = billing.add_client("late@example.net", name="Latecomer")
+        item = billing.add_service(plan, client, land.server_ids[0], 1)
+        started = time.monotonic()
+        billing.set_status(item, 2)
+        is_good = _wait_for(lambda: bool(billing.get_password(item)))
+        output.line(
+            f"   paid: account made, credentials on the card after {time.monotonic() - started:.1f} s"
+        )
+        tampered = [f"user_{item}" for item in sample.items_by_status[2][:20]]
+        with cloud.lock:
+            ours = [account for name in tampered if (account := cloud.accounts.get(name)) is not None]
+            for account in ours:
+                account.quota_definition = "none"
+        started = time.monotonic()
+        is_good &= _wait_for(lambda: not any(account.quota_definition == "none" for account in ours))
+        seconds = time.monotonic() - started
+        output.line(f"   {len(ours)} quotas set to unlimited by hand: all put right after {seconds:.1f} s")
+        is_good &= _wait_for(lambda: _is_told(port, len(ours)))
+        lines = [line for line in (_scrape(port) or "").splitlines() if _SHOWN_METRICS.match(line)]
+        output.line(f"   from http://127.0.0.1:{port}/metrics:")
+        for line in lines:
+            output.line(f"      {line}")
+    output.line()
+    return is_good
+
+
+@contextlib.contextmanager
+def _run_daemon(land: Landscape) -> Iterator[int]:
+    """`reconciler run` as a process; its HTTP port."""
+    command = [sys.executable, "-m", "reconciler.cli", "--config", str(land.config_path), "run"]
+    with (
+        (land.folder / "daemon.log").open("wb") as log,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,  # noqa: S603
+    ):
+        try:
+            yield load_config(land.config_path).http.port
+        finally:
+            process.terminate()
+
+
+def _scrape(port: int) -> str | None:
+    """The daemon's metrics once it is ready; None before."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10):
+            pass
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return None
+
+
+def _is_told(port: int, repairs: int) -> bool:
+    """Whether the metrics show so many quotas as set, and nothing as drifted any more."""
+    text = _scrape(port) or ""
+    done = re.findall(r'^reconciler_mutations_total{action="set_quota".*} (.*)$', text, re.MULTILINE)
+    drifted = re.findall(r'^reconciler_services{.*state="drifted"} (.*)$', text, re.MULTILINE)
+    return sum(map(float, done)) >= repairs and not any(map(float, drifted))
+
+
+def _wait_for(condition: Callable[[], bool]) -> bool:
+    """Wait until something holds; False when it does not within a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def _stay(output: Output, land: Landscape) -> None:
     output.line()
     output.line("left running; in another terminal, for example:")
+    output.line(f"   reconciler --config {land.config_path} run")
     output.line(f"   reconciler --config {land.config_path} plan")
     output.line(f"   reconciler --config {land.config_path} status")
     for cloud in land.clouds:

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from bm_db import Billing, BillingServer
-from nc import ApiCall, CloudClient, ServerConnection, ServerIdentity
+from nc import ApiCall, CloudClient, Product, ServerConnection, ServerIdentity
 from nc import errors as nc_errors
 from reconciler.clock import Clock
 from reconciler.config import Config, ServerSettings
+from reconciler.edits import NEXTCLOUD_LIMIT, WINDOW, EditBudget
 from reconciler.journal import Journal
+from states import StepKind
 
 OnCall = Callable[[int, ApiCall], None]
 """Told of every request: the server's id and the request."""
@@ -50,16 +52,34 @@ SERVER_WIDE_ERRORS: Final = (*_CREDENTIAL_ERRORS, *_ADDRESS_ERRORS, nc_errors.Ma
 _SYSTEM_AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 """Where Debian and Ubuntu keep the authorities that the machine's administrator trusts."""
 
+EDIT_KINDS: Final = frozenset({StepKind.SET_QUOTA, StepKind.SET_EMAIL, StepKind.SET_PASSWORD})
+"""Steps that Nextcloud counts against its limit of edits."""
+
+_EDITS_LIMITED_FROM: Final = 27
+"""Nextcloud's first version that limits them."""
+
 _RATE_LIMIT_PAUSE: Final = timedelta(seconds=60)
 """How long a server is left alone after a 429 that does not say how long."""
+
+
+STOP_CAUSES: Final = (
+    "unconfigured",
+    "inactive",
+    "identity",
+    "credentials",
+    "address",
+    "maintenance",
+    "rate_limit",
+    "transport",
+)
+"""Why a server can be left alone, as a word for metrics and status."""
 
 
 class ServerStopped(Exception):
     """Nothing may be asked of the server now.
 
     Attributes:
-        cause: a word for metrics and status: unconfigured, inactive, identity, credentials, address,
-            maintenance, rate_limit, transport.
+        cause: one of `STOP_CAUSES`.
     """
 
     def __init__(self, cause: str, message: str) -> None:
@@ -102,7 +122,9 @@ class CloudServer:
         self._clock: Final = clock
         self._lock: Final = threading.RLock()
         self._failures = 0
-        self._edits_paused_until: datetime | None = None
+        # Another installation answered: what is told until it is asked again, and when that is.
+        self._strange: tuple[ServerStopped, datetime] | None = None
+        self.edits: Final = EditBudget(clock)
         self._mark: Final = journal.mark(row.base_url, row.username, row.password)
         self._record = journal.servers.get(row.id)
 
@@ -133,8 +155,14 @@ class CloudServer:
                     identity = self.client.connect()
                     groups = self.client.list_groups()
                 self._check_identity(identity)
+                self._begin_edits(identity)
                 self.identity, self.groups = identity, groups
             return self.identity
+
+    def _begin_edits(self, identity: ServerIdentity) -> None:
+        is_limited = identity.product is Product.NEXTCLOUD and identity.major >= _EDITS_LIMITED_FROM
+        spent = self._journal.intents.list_times(self._clock() - WINDOW, EDIT_KINDS, self.id)
+        self.edits.begin(NEXTCLOUD_LIMIT if is_limited else None, spent)
 
     def refresh_groups(self) -> None:
         """Read the server's groups anew, after one was made or found missing."""
@@ -158,9 +186,12 @@ class CloudServer:
         except nc_errors.RateLimited as error:
             if not is_edit:
                 raise self._stop(error) from error
-            with self._lock:
-                self._edits_paused_until = self._clock() + _get_pause(error)
+            self.edits.note_refused(None if error.retry_after_seconds is None else _get_pause(error))
             raise
+        except nc_errors.InstanceChanged as error:
+            # Whoever answers now is asked who he is before anything else is asked of him.
+            self.identity = None
+            raise ServerStopped("identity", f"{self}: {error}") from error
         except SERVER_WIDE_ERRORS as error:
             raise self._stop(error) from error
         except _TRANSPORT_ERRORS as error:
@@ -168,14 +199,48 @@ class CloudServer:
             raise
         except nc_errors.CloudError:
             self._succeed()
+            if is_edit:
+                self.edits.note_done()  # refused for another reason than the limit
             raise
         else:
             self._succeed()
+            if is_edit:
+                self.edits.note_done()
 
-    def is_edit_paused(self) -> bool:
-        """Whether the server limits edits of accounts at the moment (Nextcloud 27 and later)."""
+    @property
+    def stop_cause(self) -> str | None:
+        """Why it is left alone at the moment, as `ServerStopped.cause`; None when it may be called.
+
+        Waits for nobody: to be asked at any time.
+        """
+        if self.faults:
+            return "unconfigured"
+        if not self._row.is_active:
+            return "inactive"
+        if self._strange is not None:
+            return "identity"
+        record = self._record
+        return record.breaker_cause if record.credentials_mark == self._mark else None
+
+    @property
+    def is_probe_due(self) -> bool:
+        """Whether it is left alone and the time has come to try it again."""
+        probe_at = self._strange[1] if self._strange is not None else self._record.probe_at
+        return self.stop_cause not in {None, "unconfigured", "inactive"} and (
+            probe_at is None or self._clock() >= probe_at
+        )
+
+    def bound_wait(self, now: datetime) -> None:
+        """Put off no probe longer than the longest pause there is: the clock may have gone back."""
+        longest = now + max(self._limits.probe_interval, self._limits.credentials_probe_interval)
         with self._lock:
-            return self._edits_paused_until is not None and self._clock() < self._edits_paused_until
+            if self._record.probe_at is not None and self._record.probe_at > longest:
+                self._journal.servers.update(self.id, probe_at=longest)
+                self._record = self._journal.servers.get(self.id)
+
+    def ask_identity_again(self) -> None:
+        """Have the next call connect anew and look who answers."""
+        self.identity = None
 
     def note_trouble(self, message: str) -> None:
         """Record why it was left out, for `status`; an open breaker has said so already."""
@@ -188,18 +253,21 @@ class CloudServer:
             self.id, instance_id=None, product=None, strange_identity=None, breaker_message=None
         )
         self._record = self._journal.servers.get(self.id)
+        self._strange = None
 
     def close_breaker(self) -> None:
         """Let the next call through, whatever failed before: an operator asks."""
         with self._lock:
             self._close()
-            self.identity = None
+            self.identity = self._strange = None
 
     def _check_breaker(self) -> None:
         if self.faults:
             raise ServerStopped("unconfigured", f"{self}: {self.faults[0]}")
         if not self._row.is_active:
             raise ServerStopped("inactive", f"{self} is switched off in BILLmanager: nothing is done there")
+        if self._strange is not None and self._clock() < self._strange[1]:
+            raise ServerStopped("identity", str(self._strange[0]))
         record = self._record
         if record.breaker_cause is None or record.probe_at is None or record.credentials_mark != self._mark:
             return
@@ -211,7 +279,8 @@ class CloudServer:
             )
 
     def _check_identity(self, identity: ServerIdentity) -> None:
-        record = self._record
+        # An operator may have approved another one meanwhile, in a process of his own.
+        record = self._record = self._journal.servers.get(self.id)
         is_other_product = record.product not in {None, identity.product.value}
         is_other_instance = (
             record.instance_id is not None
@@ -222,12 +291,15 @@ class CloudServer:
             strange = f"{identity.product.value} {identity.instance_id}"
             self._journal.servers.update(self.id, strange_identity=strange)
             self._record = self._journal.servers.get(self.id)
-            raise ServerStopped(
+            stop = ServerStopped(
                 "identity",
                 f"{self} answers as another installation ({strange}, known is {record.product} "
                 f"{record.instance_id}): nothing is changed there until you have looked and run "
                 f"`reconciler approve identity --server {self.id}`",
             )
+            self._strange = stop, self._clock() + self._limits.probe_interval
+            raise stop
+        self._strange = None
         known = (record.product, record.version, record.instance_id, record.strange_identity)
         instance_id = identity.instance_id or record.instance_id
         if known != (identity.product.value, identity.version, instance_id, None):
@@ -338,6 +410,11 @@ class Fleet:
         with self._lock:
             known = self._servers.get(server_id) if server_id is not None else None
         return known[1] if known else None
+
+    def list(self) -> list[CloudServer]:
+        """The servers as billing named them last."""
+        with self._lock:
+            return [server for _, server in self._servers.values()]
 
     def close(self) -> None:
         """End all sessions."""

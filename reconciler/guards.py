@@ -6,6 +6,7 @@ forgets nothing.
 
 from __future__ import annotations
 
+import enum
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,7 +27,7 @@ _DAY: Final = timedelta(hours=24)
 class Cap:
     """At most so many steps of one kind on one server within a window."""
 
-    guard: str
+    guard: Guard
     condition: sa.ColumnElement[bool]
     window: timedelta
     minimum: int
@@ -35,6 +36,31 @@ class Cap:
     def get_limit(self, services: int) -> int:
         """max(minimum, percent of the server's services)."""
         return max(self.minimum, int(services * self.percent / 100))
+
+
+class Guard(enum.StrEnum):
+    """Everything that keeps steps from being taken; the value is a metric label and what `approve` takes."""
+
+    DELETIONS = "deletions"
+    DISABLES = "disables"
+    RECREATIONS = "recreations"
+    QUOTA_DECREASES = "quota_decreases"
+    DESIRED_READ = "desired_read"
+    IDENTITY = "identity"
+    HOT_LOOP = "hot_loop"
+    EDIT_LIMIT = "edit_limit"
+
+
+CAPS: Final = (Guard.DELETIONS, Guard.DISABLES, Guard.RECREATIONS, Guard.QUOTA_DECREASES)
+"""Guards that count, and that `approve` lets single services pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a step is not taken now: which guard, and one line for the operator."""
+
+    guard: Guard
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +87,16 @@ class Guards:
         self.lock: Final = threading.Lock()
         """Held from the question to the recorded intent: two workers must not both take the last place."""
 
-    def check_step(self, step: Step, server_id: int, now: datetime) -> str | None:
+    def check_step(self, step: Step, server_id: int, now: datetime) -> Refusal | None:
         """Why a step must not be taken now, None when it may be."""
         if _is_destructive(step):
             read = self.get_read_verdict()
             if read.is_suspicious:
-                return (
+                return Refusal(
+                    Guard.DESIRED_READ,
                     f"guard desired_read: billing shows {read.seen} services, {read.good} before: "
                     "nothing is disabled, reduced or deleted until you have looked and run "
-                    "`reconciler approve desired-read`"
+                    "`reconciler approve desired-read`",
                 )
         cap = self._get_cap(step)
         if cap is None:
@@ -79,23 +106,35 @@ class Guards:
         if used < limit:
             return None
         hours = int(cap.window.total_seconds() // 3600)
-        return f"guard {cap.guard}: {used} of {limit} in {hours} h are used on server {server_id}: it waits"
+        return Refusal(
+            cap.guard,
+            f"guard {cap.guard}: {used} of {limit} in {hours} h are used on server {server_id}: it waits; "
+            f"if it is right, `reconciler approve {cap.guard.replace('_', '-')} --server {server_id}`",
+        )
 
-    def check_hot_loop(self, record: ServiceRecord, now: datetime) -> str | None:
+    def check_hot_loop(self, record: ServiceRecord, now: datetime) -> Refusal | None:
         """Why a service must be left to a person: it was changed again and again to no end."""
         since = now - _HOUR
         if record.stable_at is not None:
             since = max(since, record.stable_at)
-        changes = self._journal.intents.count_since(since, intent.c.item_id == record.item_id)
+        is_repair = intent.c.kind != StepKind.SET_PASSWORD.value  # that one a person asked for
+        changes = self._journal.intents.count_since(since, intent.c.item_id == record.item_id, is_repair)
         if changes < self._limits.hot_loop_mutations:
             return None
-        return (
+        return Refusal(
+            Guard.HOT_LOOP,
             f"guard hot_loop: changed {changes} times within an hour without becoming stable: something "
-            f"else may be changing the account; find it, then `reconciler release {record.item_id}`"
+            f"else may be changing the account; find it, then `reconciler release {record.item_id}`",
         )
 
-    def record_read(self, counts: dict[int, int]) -> ReadVerdict:
-        """Record a complete full read (services by server id); a good one becomes the measure."""
+    def record_read(self, counts: dict[int, int], *, is_measure: bool = True) -> ReadVerdict:
+        """Record how many services a complete read has, by server id.
+
+        Args:
+            counts: services by server id.
+            is_measure: a good read becomes what the next ones are measured by. Reads that follow each
+                other within seconds only raise it: services that vanish bit by bit must not go unnoticed.
+        """
         servers = self._journal.servers
         known = {record.server_id: record for record in servers.list_all()}
         for server_id in known.keys() | counts.keys():
@@ -103,7 +142,7 @@ class Guards:
             if server_id not in known or known[server_id].seen_services != seen:
                 servers.update(server_id, seen_services=seen)
         verdict = self.get_read_verdict()
-        if not verdict.is_suspicious:
+        if not verdict.is_suspicious and (is_measure or verdict.seen > verdict.good):
             self.accept_read()
         return verdict
 
@@ -125,17 +164,19 @@ class Guards:
         limits, kind = self._limits, intent.c.kind
         if step.kind is StepKind.DELETE:
             is_it = kind == StepKind.DELETE.value
-            return Cap("deletions", is_it, _DAY, limits.min_deletions, limits.max_deletions_percent)
+            return Cap(Guard.DELETIONS, is_it, _DAY, limits.min_deletions, limits.max_deletions_percent)
         if step.kind is StepKind.DISABLE:
             is_it = kind == StepKind.DISABLE.value
-            return Cap("disables", is_it, _HOUR, limits.min_disables, limits.max_disables_percent)
+            return Cap(Guard.DISABLES, is_it, _HOUR, limits.min_disables, limits.max_disables_percent)
         if step.is_recreation:
             is_it = intent.c.is_recreation
-            return Cap("recreations", is_it, _HOUR, limits.min_recreations, limits.max_recreations_percent)
+            return Cap(
+                Guard.RECREATIONS, is_it, _HOUR, limits.min_recreations, limits.max_recreations_percent
+            )
         if step.is_decrease:
             is_it = intent.c.is_decrease
             return Cap(
-                "quota_decreases",
+                Guard.QUOTA_DECREASES,
                 is_it,
                 _HOUR,
                 limits.min_quota_decreases,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from reconciler.clock import Clock
 from reconciler.fleet import CloudServer
-from reconciler.journal import Journal, Lease, ServiceRecord
+from reconciler.guards import Guard
+from reconciler.journal import CONVERGING, Journal, Lease, ServiceRecord
 from reconciler.remembering import get_agreed_email, make_mark, to_values
 from states import (
     DesiredService,
@@ -43,6 +44,10 @@ class PassResult:
         notes: what the operator should know.
         is_server_stopped: the server stopped answering us, before or during the pass.
         is_busy: another worker has the service; nothing was looked at.
+        is_stopped: the program ends, or an operator has paused it: a planned step was not begun.
+        guard: which guard blocked or quarantined it; None otherwise.
+        differences: names of the fields that were not as sold at the last look.
+        converged: what there was to do at first and how many seconds it took, when that ended now.
     """
 
     item_id: int
@@ -55,6 +60,18 @@ class PassResult:
     notes: tuple[str, ...] = ()
     is_server_stopped: bool = False
     is_busy: bool = False
+    is_stopped: bool = False
+    guard: Guard | None = None
+    differences: tuple[str, ...] = ()
+    converged: tuple[str, float] | None = None
+
+
+class ServiceUnknown(LookupError):
+    """The journal does not know the service, and billing has none of that id on a server of ours."""
+
+
+class PassStopped(Exception):
+    """The program is about to end: no further step is begun."""
 
 
 class PassBackedOff(Exception):
@@ -64,9 +81,23 @@ class PassBackedOff(Exception):
 class PassQuarantined(Exception):
     """The pass cannot go on, and trying again would not help."""
 
+    def __init__(self, message: str, guard: Guard | None = None) -> None:
+        super().__init__(message)
+        self.guard: Final = guard
+
 
 class PassBlocked(Exception):
-    """A planned step may not be taken now."""
+    """A planned step may not be taken now.
+
+    Attributes:
+        guard: which guard does not allow it; None for a stopped server or mode "observe".
+        retry_at: when to try again; None when that is told otherwise (by a scan, by the server's breaker).
+    """
+
+    def __init__(self, message: str, guard: Guard | None = None, retry_at: datetime | None = None) -> None:
+        super().__init__(message)
+        self.guard: Final = guard
+        self.retry_at: Final = retry_at
 
 
 @dataclass(slots=True)
@@ -82,6 +113,8 @@ class OnePass:
     server: CloudServer | None = None
     observed: ObservedAccount | None = None
     tried: dict[Step, Exception | None] = field(default_factory=dict)
+    unconverged_since: datetime | None = None
+    unconverged_kind: str | None = None
 
 
 class PassRecorder:
@@ -98,6 +131,8 @@ class PassRecorder:
             "next_attempt_at": None,
             "last_error": "; ".join(one.result.notes) or None,
             "blocked_by": None,
+            "blocked_guard": None,
+            **self._follow(one, one.memory.state),
         }
         if one.memory.state.is_stable:
             values["stable_at"] = self._clock()
@@ -124,10 +159,11 @@ class PassRecorder:
             attempts=attempts,
             next_attempt_at=self._clock() + delay,
             last_error=error,
+            **self._follow(one, ServiceState.BACKOFF),
         )
         one.result.state, one.result.error, one.result.reason = ServiceState.BACKOFF, error, error
 
-    def quarantine(self, one: OnePass, reason: str) -> None:
+    def quarantine(self, one: OnePass, reason: str, guard: Guard | None = None) -> None:
         """Record that a person must decide, until billing wants something else."""
         advance(one.memory.state, ServiceState.QUARANTINED)
         self._journal.services.update(
@@ -138,19 +174,44 @@ class PassRecorder:
             last_error=reason,
             quarantine_reason=reason,
             quarantine_mark=make_mark(one.desired),
+            next_attempt_at=None,
+            blocked_guard=None if guard is None else guard.value,
+            **self._follow(one, ServiceState.QUARANTINED),
         )
+        one.result.guard = guard
         one.result.state, one.result.error, one.result.reason = ServiceState.QUARANTINED, reason, reason
 
-    def block(self, one: OnePass, reason: str) -> None:
+    def block(self, one: OnePass, blocked: PassBlocked) -> None:
         """Record what the planned step waits for; nothing else changes."""
-        self._journal.services.update(one.lease.item_id, blocked_by=reason)
-        one.result.blocked_by = reason
+        reason, guard = str(blocked), blocked.guard
+        self._journal.services.update(
+            one.lease.item_id,
+            blocked_by=reason,
+            blocked_guard=None if guard is None else guard.value,
+            next_attempt_at=blocked.retry_at,
+        )
+        one.result.blocked_by, one.result.guard = reason, guard
 
     def remember(self, one: OnePass, memory: Memory) -> None:
         """Record a new memory of the service."""
         values = to_values(memory)
         if memory.state is not one.memory.state:
             values |= {"since": self._clock(), "reason": one.result.reason}
+            values |= self._follow(one, memory.state)
         self._journal.services.update(one.lease.item_id, **values)
         one.memory = memory
         one.result.state = memory.state
+
+    def _follow(self, one: OnePass, state: ServiceState) -> dict[str, Any]:
+        """How long the service has not been as it should be, now that it comes to a state."""
+        since, kind = one.unconverged_since, one.unconverged_kind
+        if state in CONVERGING:
+            since = since or self._clock()
+            if state not in {ServiceState.UNKNOWN, ServiceState.BACKOFF}:
+                kind = kind or state.value
+        else:
+            if state.is_stable and since is not None and kind is not None:
+                one.result.converged = kind, max(0.0, (self._clock() - since).total_seconds())
+            since = kind = None
+        one.unconverged_since, one.unconverged_kind = since, kind
+        return {"unconverged_since": since, "unconverged_kind": kind}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Final
 
 from bm_db import Billing, BillingWriter
@@ -18,7 +19,7 @@ from reconciler.clock import Clock
 from reconciler.config import Config
 from reconciler.delivery import Delivery
 from reconciler.fleet import CloudServer, Fleet, ServerStopped
-from reconciler.guards import Guards
+from reconciler.guards import Guard, Guards
 from reconciler.journal import Journal, Lease, describe_this_process
 from reconciler.logs import get_logger
 from reconciler.one_pass import (
@@ -28,6 +29,8 @@ from reconciler.one_pass import (
     PassQuarantined,
     PassRecorder,
     PassResult,
+    PassStopped,
+    ServiceUnknown,
 )
 from reconciler.remembering import forget_account, recall
 from reconciler.steps import explain_refused_name
@@ -39,6 +42,7 @@ from states import (
     Ownership,
     ServiceState,
     Step,
+    Verdict,
     Wish,
     advance,
     classify,
@@ -63,7 +67,16 @@ class Reconciler:
         fleet: Fleet,
         config: Config,
         clock: Clock,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Take the parts.
+
+        Args:
+            billing, writer, journal, fleet, config: what passes work with.
+            clock: gives the time.
+            is_stopping: whether the program is about to end: then no further step is begun.
+        """
+        self._is_stopping: Final = is_stopping
         self._billing: Final = billing
         self._journal: Final = journal
         self._fleet: Final = fleet
@@ -73,8 +86,8 @@ class Reconciler:
         self.guards: Final = Guards(journal, config.guards)
         is_observing = config.reconciler.mode == "observe"
         self._recorder: Final = PassRecorder(journal, clock)
-        self._changes: Final = Changes(journal, self.guards, self._recorder, clock, is_observing=is_observing)
-        self._delivery: Final = Delivery(writer, journal, is_observing=is_observing)
+        self.changes: Final = Changes(journal, self.guards, self._recorder, clock, is_observing=is_observing)
+        self.delivery: Final = Delivery(writer, journal, is_observing=is_observing)
         self._holder: Final = describe_this_process()
         self._managed_groups: frozenset[str] | None = None
 
@@ -122,22 +135,32 @@ class Reconciler:
 
     def _run(self, lease: Lease, actor: str) -> PassResult:
         started = time.monotonic()
-        one = self._begin(lease, actor)
-        if one is None:
-            reason = f"billing has no service {lease.item_id}"
-            return PassResult(lease.item_id, reason=reason, error=reason)
+        try:
+            one = self._begin(lease, actor)
+        except ServiceUnknown as unknown:
+            return PassResult(lease.item_id, reason=str(unknown), error=str(unknown))
         result = one.result
         try:
             self._settle_place(one)
-            self._converge(one)
-            self._delivery.tell(one)
+            try:
+                self._converge(one)
+            except PassBlocked:
+                # What the client is to know does not wait for a guard.
+                self.changes.settle_resets(one)
+                self.delivery.deliver(one)
+                raise
+            self.changes.settle_resets(one)
+            self.delivery.tell(one)
+        except PassStopped:
+            result.is_stopped = True
         except PassBlocked as blocked:
-            self._recorder.block(one, str(blocked))
+            self._recorder.block(one, blocked)
         except ServerStopped as stopped:
-            self._recorder.block(one, str(stopped))
+            guard = Guard.IDENTITY if stopped.cause == "identity" else None
+            self._recorder.block(one, PassBlocked(str(stopped), guard))
             result.error, result.is_server_stopped = result.blocked_by, True
         except PassQuarantined as error:
-            self._recorder.quarantine(one, str(error))
+            self._recorder.quarantine(one, str(error), error.guard)
         except nc_errors.AccountIdRefused as error:
             self._recorder.quarantine(one, explain_refused_name(error))
         except (PassBackedOff, nc_errors.CloudError, BillingError) as error:
@@ -153,20 +176,48 @@ class Reconciler:
             steps=",".join(result.steps) or None,
             error=result.error,
             blocked_by=result.blocked_by,
+            stopped=result.is_stopped or None,
             reason=result.reason,
             duration=time.monotonic() - started,
         )
         return result
 
-    def _begin(self, lease: Lease, actor: str) -> OnePass | None:
-        """Step 2: read what is wanted, and what is remembered; None when nobody knows the service."""
+    def examine(self, lease: Lease, actor: str) -> tuple[OnePass, Verdict]:
+        """What an operator's own act on an account begins with: fresh looks, and what they say.
+
+        Nothing is recorded but what billing wants. ``observed`` is None, too, when the account need not be
+        seen to know that nothing may be done.
+
+        Raises:
+            ServiceUnknown: there is nothing to look at.
+            ServerStopped, CloudError, BillingError, JournalError: it could not be looked at.
+        """
+        one = self._begin(lease, actor)
+        if one.desired is not None and self._needs_look(one, one.desired):
+            one.server = self._fleet.get(one.desired.server_id)
+            if one.server is not None:
+                one.server.ensure_ready()
+                self._look(one)
+        return one, self._judge(one)
+
+    def _begin(self, lease: Lease, actor: str) -> OnePass:
+        """Step 2: read what is wanted, and what is remembered.
+
+        Raises:
+            ServiceUnknown: nobody knows the service, or it is none of ours.
+        """
         now = self._clock()
         desired = self._billing.get_service(lease.item_id)
-        if desired is not None:
-            self._journal.services.note_desired([desired], now)
         record = self._journal.services.get(lease.item_id)
+        if record is None and desired is not None and self._fleet.get(desired.server_id) is None:
+            module = self._config.billmanager.module
+            raise ServiceUnknown(f"service {lease.item_id} is not on a server of module {module}")
+        if desired is not None:
+            noted = self._journal.services.note_desired([desired], now)
+            if noted.new or noted.changed:
+                record = self._journal.services.get(lease.item_id)
         if record is None:
-            return None
+            raise ServiceUnknown(f"billing has no service {lease.item_id}")
         result = PassResult(
             lease.item_id,
             desired.server_id if desired else record.server_id,
@@ -174,6 +225,7 @@ class Reconciler:
             record.reason,
         )
         one = OnePass(lease, actor, record, desired, record.memory, result)
+        one.unconverged_since, one.unconverged_kind = record.unconverged_since, record.unconverged_kind
         memory = recall(desired, record, now)
         if memory != record.memory:
             self._recorder.remember(one, memory)
@@ -209,7 +261,9 @@ class Reconciler:
             step = self._decide(one)
             if step is None:
                 return
-            self._changes.take(one, step)
+            if self._is_stopping():
+                raise PassStopped
+            self.changes.take(one, step)
         raise PassBackedOff(f"not done after {MAX_STEPS} steps: goes on at the next try")
 
     def _needs_look(self, one: OnePass, desired: DesiredService) -> bool:
@@ -235,14 +289,22 @@ class Reconciler:
 
     def _decide(self, one: OnePass) -> Step | None:
         """Steps 4 and 5: name the gap, record the state, plan the next step."""
-        namesake = self._journal.services.find_namesake(one.desired) if one.desired else None
+        namesake = self._find_namesake(one)
         while True:
             circumstances = self.get_circumstances(one.server, namesake=namesake)
             verdict = classify(one.desired, one.observed, one.memory, circumstances)
             if verdict.state is ServiceState.UNKNOWN:
                 raise PassBackedOff(verdict.reason)
             one.result.reason, one.result.notes = verdict.reason, verdict.notes
+            one.result.differences = tuple(difference.field for difference in verdict.differences)
             if verdict.state is one.memory.state:
                 return plan(verdict, one.desired, one.observed, one.memory, circumstances)
             advance(one.memory.state, verdict.state)
             self._recorder.remember(one, dataclasses.replace(one.memory, state=verdict.state))
+
+    def _judge(self, one: OnePass) -> Verdict:
+        circumstances = self.get_circumstances(one.server, namesake=self._find_namesake(one))
+        return classify(one.desired, one.observed, one.memory, circumstances)
+
+    def _find_namesake(self, one: OnePass) -> int | None:
+        return self._journal.services.find_namesake(one.desired) if one.desired else None

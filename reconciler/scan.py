@@ -7,7 +7,6 @@ handed on, and the pass looks again before it does anything.
 from __future__ import annotations
 
 import dataclasses
-import enum
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +18,12 @@ from nc import Product
 from reconciler.application import Application
 from reconciler.fleet import CloudServer
 from reconciler.guards import ReadVerdict
-from reconciler.journal import ServiceRecord, Sighting, make_key
+from reconciler.journal import ServiceRecord, ServiceUsage, Sighting, make_key
+from reconciler.one_pass import PassStopped
 from reconciler.remembering import get_agreed_email, recall
+from reconciler.workqueue import Priority
 from states import (
+    UNLIMITED,
     Circumstances,
     DesiredService,
     Memory,
@@ -45,15 +47,6 @@ _RECORDABLE: Final = frozenset({ServiceState.ACTIVE, ServiceState.SUSPENDED, Ser
 """States that a scan may record by itself: being told that nothing is to be done decides nothing."""
 
 
-class Priority(enum.IntEnum):
-    """In which order suspects are worked on."""
-
-    PROMPT = 0
-    """Somebody waits for it: provisioning, suspension, resumption, credentials."""
-    DRIFT = 1
-    DELETION = 2
-
-
 @dataclass(frozen=True, slots=True)
 class Suspect:
     """A service that a pass must look at.
@@ -66,6 +59,7 @@ class Suspect:
         desired: what billing wants; None for a vanished service.
         is_surely_seen: the account was in the listing (or was never made): a fresh look would not
             surprise.
+        not_before: until when a pass would only wait (a failed try, a guard); None when it would not.
     """
 
     item_id: int
@@ -74,11 +68,12 @@ class Suspect:
     steps: tuple[Step, ...] = ()
     desired: DesiredService | None = None
     is_surely_seen: bool = True
+    not_before: datetime | None = None
 
 
 @dataclass(slots=True)
 class DesiredRead:
-    """A complete read of billing.
+    """A complete read of billing, or of one server's services.
 
     Attributes:
         services: by server id, ordered by item id.
@@ -108,16 +103,34 @@ class ServerScan:
         accounts: how many accounts the server listed.
         suspects: what a pass must look at.
         orphans: accounts that look like ours and belong to no service.
+        differing: which fields differ, by item id; only services in which some do.
+        usage: what the services use of their quotas, as far as the server said.
     """
 
     services: int = 0
     accounts: int = 0
     suspects: list[Suspect] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    differing: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    usage: list[ServiceUsage] = field(default_factory=list)
+
+    def count(self) -> dict[str, int]:
+        """How many there were of each, for the log."""
+        return {
+            "accounts": self.accounts,
+            "services": self.services,
+            "suspects": len(self.suspects),
+            "orphans": len(self.orphans),
+        }
 
 
-def read_desired(app: Application, *, is_dry_run: bool = False) -> DesiredRead:
-    """Read all services of all servers, completely.
+def read_desired(app: Application, *, server_id: int | None = None, is_dry_run: bool = False) -> DesiredRead:
+    """Read all services of all servers, or of one, completely.
+
+    Args:
+        app: the parts.
+        server_id: only this server's; then nothing is recorded, as with ``is_dry_run``.
+        is_dry_run: do not record how many there are.
 
     Raises:
         BillingError: not everything could be read: then nothing may be concluded from what was.
@@ -126,7 +139,9 @@ def read_desired(app: Application, *, is_dry_run: bool = False) -> DesiredRead:
     services: dict[int, list[DesiredService]] = {}
     names: dict[tuple[int, str], int] = {}
     namesakes: dict[int, int] = {}
-    for desired in app.billing.list_services(with_passwords=False):
+    for desired in app.billing.list_services(with_passwords=False, server_id=server_id):
+        if app.is_stopping():
+            raise PassStopped
         if desired.server_id is None:
             continue
         services.setdefault(desired.server_id, []).append(desired)
@@ -136,17 +151,22 @@ def read_desired(app: Application, *, is_dry_run: bool = False) -> DesiredRead:
             if first != desired.item_id:
                 namesakes[desired.item_id], namesakes[first] = first, desired.item_id
     read = DesiredRead(services, namesakes)
-    if not is_dry_run:
+    if not is_dry_run and server_id is None:
         read.verdict = app.reconciler.guards.record_read(
             {server_id: len(group) for server_id, group in services.items()}
         )
     return read
 
 
-def find_vanished(app: Application, read: DesiredRead) -> list[Suspect]:
-    """Services whose account is ours and that billing no longer has on any server of ours."""
+def is_our_name(key: str) -> bool:
+    """Whether an account's name (without case) is one that we would have given it."""
+    return _OUR_NAME.fullmatch(key) is not None
+
+
+def find_vanished(app: Application, read: DesiredRead, *, server_id: int | None = None) -> list[Suspect]:
+    """Services whose account is ours and that billing no longer has on any server of ours, or on this one."""
     present = {desired.item_id for group in read.services.values() for desired in group}
-    gone = sorted(app.journal.services.list_remembered_ids() - present)
+    gone = sorted(app.journal.services.list_remembered_ids(server_id) - present)
     records = app.journal.services.load(gone)
     return [
         Suspect(item_id, Priority.DRIFT)
@@ -173,6 +193,7 @@ def scan_server(
 
     Raises:
         ServerStopped, CloudError: the server could not be listed to the end.
+        PassStopped: the program is about to end.
         BillingError, JournalError: as they say.
     """
     identity = server.ensure_ready()
@@ -184,11 +205,15 @@ def scan_server(
         listing = server.client.list_accounts(
             groups=circumstances.managed_groups, only=lambda userid: make_key(userid) in wanted
         )
-        observed = {make_key(account.userid): account for account in listing}
+        observed = {}
+        for account in listing:
+            if app.is_stopping():
+                raise PassStopped
+            observed[make_key(account.userid)] = account
     read = get_read()
     services = read.services.get(server.id, [])
     strangers = observed.keys() - read.get_keys(server.id)
-    orphans = sorted(observed[key].userid for key in strangers if _OUR_NAME.fullmatch(key))
+    orphans = sorted(observed[key].userid for key in strangers if is_our_name(key))
     scan = ServerScan(services=len(services), accounts=len(observed), orphans=orphans)
     undelivered = app.journal.intents.list_undelivered() if app.writer.can_write else set()
     comparison = _Comparison(
@@ -197,7 +222,9 @@ def scan_server(
     for chunk in _in_chunks(services):
         comparison.compare(chunk)
     if not is_dry_run:
-        app.journal.servers.update(server.id, scanned_at=circumstances.now, breaker_message=None)
+        app.journal.servers.update(
+            server.id, scanned_at=circumstances.now, breaker_message=None, orphans=len(orphans)
+        )
     scan.suspects.sort(key=lambda suspect: (suspect.priority, suspect.item_id))
     return scan
 
@@ -226,6 +253,13 @@ class _Comparison:
         server_id = services[0].server_id or 0
         known = journal.load_quiet_marks(server_id, services[0].item_id, services[-1].item_id)
         seen = [(desired, self.observed.get(make_key(desired.username))) for desired in services]
+        self.scan.usage += [
+            ServiceUsage(
+                desired.item_id, server_id, account.used_bytes, _get_limit(desired), self.circumstances.now
+            )
+            for desired, account in seen
+            if account is not None and account.used_bytes is not None
+        ]
         rest = []
         context = self._describe_context()
         for desired, account in seen:
@@ -258,6 +292,8 @@ class _Comparison:
             circumstances = _with_namesake(circumstances, self.namesakes[desired.item_id])
         verdict = classify(desired, account, memory, circumstances)
         steps = plan_steps(verdict, desired, account, memory, circumstances)
+        if verdict.differences:
+            self.scan.differing[desired.item_id] = tuple(item.field for item in verdict.differences)
         is_adopted = [step.kind for step in steps] == [StepKind.ADOPT]
         is_settled = (not steps or is_adopted) and not self._needs_a_pass(desired, record, memory)
         is_as_remembered = memory == record.memory
@@ -269,7 +305,7 @@ class _Comparison:
         )
         # A dry run shows all that is not as it should be, also what a pass could not tell anew.
         if is_settled and is_known and (verdict.state.is_stable or not self.is_dry_run):
-            if verdict.state.is_stable:
+            if verdict.state.is_stable and not verdict.differences:
                 self.marks.append((desired.item_id, record.version, mark))
             return
         is_recordable = verdict.state in _RECORDABLE and is_as_remembered
@@ -282,11 +318,14 @@ class _Comparison:
                 verdict.reason,
                 adopted_userid=account.userid if account and is_adopted else None,
                 agreed_email=get_agreed_email(desired, account),
-                quiet_mark=None if is_adopted else mark,
+                quiet_mark=None if is_adopted or verdict.differences else mark,
             )
             self.sightings.append(sighting)
             return
-        self.scan.suspects.append(_make_suspect(desired, verdict, steps, account, memory))
+        suspect = _make_suspect(desired, verdict, steps, account, memory)
+        if is_as_remembered and record.memory.state in {verdict.state, ServiceState.BACKOFF}:
+            suspect = dataclasses.replace(suspect, not_before=record.next_attempt_at)
+        self.scan.suspects.append(suspect)
 
     def _needs_a_pass(self, desired: DesiredService, record: ServiceRecord, memory: Memory) -> bool:
         """Whether only a pass can tell: something failed, was not delivered, or is on another server."""
@@ -347,6 +386,9 @@ def make_first_record(desired: DesiredService, now: datetime) -> ServiceRecord:
         next_attempt_at=None,
         last_error=None,
         blocked_by=None,
+        blocked_guard=None,
+        unconverged_since=now,
+        unconverged_kind=None,
         stable_at=None,
         quarantine_mark=None,
         version=0,
@@ -365,11 +407,16 @@ def _make_suspect(
     elif verdict.state is ServiceState.DRIFTED:
         priority = Priority.DRIFT
     else:
-        priority = Priority.PROMPT
+        priority = Priority.CHANGE
     is_surely_seen = (
         account.is_conclusive if account else not (memory.is_provisioned or desired.is_username_recorded)
     )
     return Suspect(desired.item_id, priority, verdict, tuple(steps), desired, is_surely_seen)
+
+
+def _get_limit(desired: DesiredService) -> int | None:
+    """What a service may use; None when unlimited or unknown."""
+    return None if desired.quota is UNLIMITED else desired.quota
 
 
 def _with_namesake(circumstances: Circumstances, namesake: int) -> Circumstances:

@@ -6,11 +6,9 @@ from typing import Final
 
 from nc import CloudClient
 from nc import errors as nc_errors
+from reconciler.edits import EditRank
 from reconciler.journal import Outcome
-from states import ObservedAccount, Step, StepKind, describe_quota
-
-EDITS: Final = frozenset({StepKind.SET_QUOTA, StepKind.SET_EMAIL})
-"""Steps that Nextcloud counts against its limit of edits."""
+from states import ObservedAccount, ServiceState, Step, StepKind, describe_quota
 
 _HARMLESS_CREATE_ERRORS: Final = (
     nc_errors.GroupMissing,
@@ -32,26 +30,37 @@ def call(client: CloudClient, step: Step, password: str | None) -> None:
         CloudError: it failed, or nobody knows (see `judge_failure`).
     """
     kind, userid = step.kind, step.userid
-    if kind is StepKind.CREATE and step.quota is not None and password is not None:
+    plain = {
+        StepKind.DISABLE: client.disable,
+        StepKind.ENABLE: client.enable,
+        StepKind.DELETE: client.delete_account,
+    }
+    if kind in plain:
+        plain[kind](userid)
+    elif kind is StepKind.CREATE and step.quota is not None and password is not None:
         client.create_account(userid, password, quota=step.quota, email=step.email, groups=step.groups)
     elif kind is StepKind.SET_QUOTA and step.quota is not None:
         client.set_quota(userid, step.quota)
     elif kind is StepKind.SET_EMAIL and step.email is not None:
         client.set_email(userid, step.email)
-    elif kind is StepKind.DISABLE:
-        client.disable(userid)
-    elif kind is StepKind.ENABLE:
-        client.enable(userid)
-    elif kind is StepKind.DELETE:
-        client.delete_account(userid)
     elif kind is StepKind.ADD_GROUP:
         client.add_to_group(userid, step.groups[0])
     elif kind is StepKind.REMOVE_GROUP:
         client.remove_from_group(userid, step.groups[0])
     elif kind is StepKind.CREATE_GROUP:
         client.create_group(step.groups[0])
+    elif kind is StepKind.SET_PASSWORD and password is not None:
+        client.set_password(userid, password)
     else:
         raise AssertionError(f"{step} lacks what it needs")
+
+
+def rank_edit(step: Step, state: ServiceState) -> EditRank:
+    """Who comes first when a server's edits are scarce."""
+    if state is ServiceState.PROVISIONING or step.kind is StepKind.SET_PASSWORD:
+        return EditRank.PROMPT
+    is_lack = step.kind is StepKind.SET_QUOTA and not step.is_decrease
+    return EditRank.LACK if is_lack else EditRank.REST
 
 
 def explain_refused_name(error: nc_errors.AccountIdRefused) -> str:
@@ -94,6 +103,7 @@ def describe_step(step: Step) -> str:
         StepKind.ADD_GROUP: f"in group {', '.join(step.groups)}",
         StepKind.REMOVE_GROUP: f"not in group {', '.join(step.groups)}",
         StepKind.CREATE_GROUP: f"group {', '.join(step.groups)} exists",
+        StepKind.SET_PASSWORD: "a new password",
     }
     if step.kind is StepKind.CREATE:
         groups = f"; groups {', '.join(step.groups)}" if step.groups else ""

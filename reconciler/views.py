@@ -1,15 +1,23 @@
-"""What the commands of `reconciler.cli` show of what the parts answer: as JSON, tables or lines."""
+"""What the commands show of what the parts answer: as JSON, tables or lines; `status` in views_status.
+
+Lines are for people: long lists are cut, and it is told how long they are.
+"""
 
 from __future__ import annotations
 
-from reconciler.application import Application
+from typing import Final
+
 from reconciler.cycle import CycleReport
 from reconciler.diagnosis import Diagnosis
 from reconciler.fleet import CloudServer
-from reconciler.journal import ServiceRecord
+from reconciler.journal import HistoryEntry, ServiceRecord
+from reconciler.one_pass import PassResult
+from reconciler.orphans import OrphanReport
 from reconciler.output import Output, to_plain
 from reconciler.planning import Plan
-from states import ServiceState
+
+MOST_LINES: Final = 60
+"""How many services or servers are shown one by one."""
 
 
 def show_report(output: Output, report: CycleReport) -> None:
@@ -30,15 +38,16 @@ def show_report(output: Output, report: CycleReport) -> None:
             f"guard desired_read: billing shows {report.read.seen} services, {report.read.good} before: "
             "nothing destructive is done until `reconciler approve desired-read`"
         )
-    _show_services(output, "needs a person", report.attention)
-    _show_services(output, "waits", report.blocked)
+    show_services(output, "needs a person", report.attention)
+    show_services(output, "waits", report.blocked)
     if report.busy:
-        output.line(f"another process is working on: {_shorten([str(item) for item in report.busy])}")
+        output.line(f"another process is working on: {shorten([str(item) for item in report.busy])}")
     for server_id, orphans in sorted(report.orphans.items()):
-        output.line(f"server {server_id}: accounts that belong to no service: {_shorten(orphans)}")
+        output.line(f"server {server_id}: accounts that belong to no service: {shorten(sorted(orphans))}")
 
 
-def _show_services(output: Output, title: str, records: list[ServiceRecord]) -> None:
+def show_services(output: Output, title: str, records: list[ServiceRecord]) -> None:
+    """Services with the reason why they are shown."""
     if records:
         rows = [
             (title, f"service {record.item_id}", record.memory.state, record.blocked_by or record.reason)
@@ -47,9 +56,16 @@ def _show_services(output: Output, title: str, records: list[ServiceRecord]) -> 
         output.table("", ("", "service", "state", "why"), rows)
 
 
-def _shorten(names: list[str], most: int = 10) -> str:
+def show_rest(output: Output, title: str, count: int) -> None:
+    """How many lines were left out."""
+    if count > 0:
+        output.line(f"{title}: and {count} more")
+
+
+def shorten(names: list[str], most: int = 10) -> str:
+    """Some names in one line, and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(sorted(names)[:most]) + rest
+    return ", ".join(names[:most]) + rest
 
 
 def show_plan(output: Output, made: Plan) -> None:
@@ -98,85 +114,48 @@ def show_plan(output: Output, made: Plan) -> None:
     for name, message in made.errors.items():
         output.line(f"{name} cannot be compared: {message.removeprefix(f'{name}: ')}")
     for server, orphans in sorted(made.orphans.items()):
-        output.line(f"server {server}: accounts that belong to no service: {_shorten(orphans)}")
+        output.line(f"server {server}: accounts that belong to no service: {shorten(sorted(orphans))}")
     changed = sum(1 for planned in made.planned if planned.changes)
     output.line(f"{made.services} services compared, {changed} would be changed")
 
 
-def show_service(output: Output, app: Application, item_id: int) -> int:
-    """Everything that is known of one service; the exit code.
-
-    Raises:
-        LookupError: it was never looked at.
-    """
-    record = app.journal.services.get(item_id)
-    if record is None:
-        raise LookupError(f"service {item_id} was never looked at: run `reconciler plan --item {item_id}`")
+def show_history(output: Output, entries: list[HistoryEntry]) -> None:
+    """What was done, line by line, oldest first."""
     if output.is_json:
-        output.json(record)
-        return 0
-    memory = record.memory
-    rows: list[tuple[str, object]] = [
-        ("service", record.item_id),
-        ("server", record.server_id),
-        ("account", record.userid),
-        ("state", memory.state),
-        ("since", record.since),
-        ("reason", record.reason),
-        ("billing wants", record.wish),
-        ("ownership", memory.ownership),
-        ("held", memory.hold_reason),
-        ("waits for", record.blocked_by),
-        ("failed tries", record.attempts),
-        ("last message", record.last_error),
+        output.json(entries)
+        return
+    rows = [
+        (entry.at, entry.actor, entry.action, entry.observed, entry.wanted, entry.result, entry.why)
+        for entry in entries
     ]
-    if memory.retired_since is not None:
-        rows.append(("not before", memory.retired_since + app.config.guards.deletion_grace))
-    output.table("", ("", ""), rows)
-    return 0
+    output.table("", ("at", "who", "what", "was", "wanted", "result", "why"), rows)
 
 
-def show_status(output: Output, app: Application) -> int:
-    """Servers, guards, counts by state and what needs a person; the exit code."""
-    journal = app.journal
-    servers = journal.servers.list_all()
-    counts = journal.services.count_by_state()
-    read = app.reconciler.guards.get_read_verdict()
-    attention = journal.services.list_in_states((ServiceState.QUARANTINED, ServiceState.BACKOFF))
-    blocked = journal.services.list_blocked()
+def show_results(output: Output, results: list[PassResult]) -> None:
+    """How single passes ended."""
     if output.is_json:
-        states: dict[str, int] = {}
-        for (_, state), count in counts.items():
-            states[state] = states.get(state, 0) + count
-        output.json(
-            {
-                "servers": servers,
-                "states": states,
-                "desired_read": read,
-                "attention": attention,
-                "blocked": blocked,
-                "guards": app.config.guards.model_dump(mode="json"),
-            }
-        )
-        return 0
-    rows: list[tuple[object, ...]] = []
-    for server in servers:
-        by_state = ", ".join(
-            f"{count} {state}"
-            for (owner, state), count in sorted(counts.items(), key=str)
-            if owner == server.server_id
-        )
-        trouble = server.breaker_message or (
-            "another installation answers" if server.strange_identity else "ok"
-        )
-        rows.append((server.server_id, server.product, server.version, server.scanned_at, trouble, by_state))
-    output.table("servers", ("server", "product", "version", "last scan", "condition", "services"), rows)
-    output.line(
-        f"guard desired_read: {'active' if read.is_suspicious else 'quiet'} ({read.seen} of {read.good} seen)"
-    )
-    _show_services(output, "needs a person", attention)
-    _show_services(output, "waits", blocked)
-    return 0
+        output.json(results)
+        return
+    for result in results:
+        why = result.error or result.blocked_by or result.reason
+        done = ", ".join(result.steps) or "nothing to do"
+        output.line(f"service {result.item_id}: {result.state}, {done}; {why}")
+
+
+def show_orphans(output: Output, report: OrphanReport) -> None:
+    """Accounts that no service names."""
+    if output.is_json:
+        output.json({"orphans": report.orphans, "errors": report.errors})
+        return
+    words = {True: "there", False: "gone, too", None: "not looked for"}
+    rows = [
+        (orphan.server_id, orphan.userid, words[orphan.is_there], orphan.why) for orphan in report.orphans
+    ]
+    output.table("", ("server", "account", "is", "why"), rows)
+    for name, message in report.errors.items():
+        output.line(f"{name} cannot be listed: {message.removeprefix(f'{name}: ')}")
+    if not rows and not report.errors:
+        output.line("every account is named by a service")
 
 
 def show_diagnoses(output: Output, diagnoses: dict[CloudServer, Diagnosis]) -> None:

@@ -154,9 +154,12 @@ def _obstacle(
         return (
             f"service {circumstances.namesake} names the same account {desired.username}: rename one of them"
         )
-    if observed is None or is_unwanted:
-        return None
-    if observed.userid.lower() == circumstances.api_user.lower():
+    return None if observed is None or is_unwanted else explain_protection(observed, circumstances.api_user)
+
+
+def explain_protection(observed: ObservedAccount, api_user: str) -> str | None:
+    """Why an account is never touched, whosever it is; None when it may be."""
+    if observed.userid.lower() == api_user.lower():
         return f"{observed.userid} is the account we work with: never touched"
     if ADMIN_GROUP in (observed.groups or ()) or observed.is_subadmin:
         return f"{observed.userid} is an administrator of the server: never touched"

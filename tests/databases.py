@@ -126,6 +126,53 @@ def running_server(kind: Kind) -> Iterator[DatabaseServer]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+class RestartableServer:
+    """A server of one's own that can be stopped and started again, with its data and on its port."""
+
+    def __init__(self, kind: Kind, directory: Path) -> None:
+        self.kind: Final = kind
+        self._directory: Final = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = _find_free_port()
+        self.server: DatabaseServer
+
+    def start(self) -> None:
+        """Start it, and wait until it lets us in.
+
+        Raises:
+            ServerUnavailable: it does not become ready.
+        """
+        _, start = _MARIADB if self.kind == "mariadb" else _POSTGRES
+        self._process, self.server = start(self._directory, self._port)
+        if not _is_ready(self._process, self.server):
+            raise ServerUnavailable(f"{self.kind} did not start:\n{_read_log(self._directory)}")
+
+    def stop(self) -> None:
+        """Stop it in good order, and wait for its end."""
+        if self._process is not None:
+            # PostgreSQL's fast shutdown: what was committed is kept.
+            self._process.send_signal(signal.SIGINT if self.kind == "postgres" else signal.SIGTERM)
+            self._process.wait(60)
+
+
+@contextlib.contextmanager
+def restartable_server(kind: Kind) -> Iterator[RestartableServer]:
+    """A server of one's own, stopped and removed at the end of the block."""
+    directory = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=_find_fast_directory()))
+    try:
+        directory.chmod(0o755)
+        prepare, _ = _MARIADB if kind == "mariadb" else _POSTGRES
+        prepare(directory)
+        server = RestartableServer(kind, directory)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 class SharedServers:
     """The servers that all tests of one run share, started when they are first asked for."""
 
@@ -229,8 +276,10 @@ def _prepare_mariadb(directory: Path) -> None:
     )
 
 
-def _start_mariadb(directory: Path) -> tuple[subprocess.Popen[bytes], DatabaseServer]:
-    port, socket_file = _find_free_port(), directory / "s"
+def _start_mariadb(
+    directory: Path, port: int | None = None
+) -> tuple[subprocess.Popen[bytes], DatabaseServer]:
+    port, socket_file = port or _find_free_port(), directory / "s"
     user = ["--user=root"] if os.geteuid() == 0 else []
     process = _start(
         [
@@ -285,8 +334,10 @@ def _prepare_postgres(directory: Path) -> None:
     )
 
 
-def _start_postgres(directory: Path) -> tuple[subprocess.Popen[bytes], DatabaseServer]:
-    port = _find_free_port()
+def _start_postgres(
+    directory: Path, port: int | None = None
+) -> tuple[subprocess.Popen[bytes], DatabaseServer]:
+    port = port or _find_free_port()
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": port,

@@ -149,6 +149,7 @@ def make_world(
     def make(
         *,
         kind: str = "sqlite",
+        database_url: str | None = None,
         variant: Variant = "live",
         clouds: Sequence[CloudEmulator] | None = None,
         groups: Sequence[str] = ("basic", "pro"),
@@ -164,7 +165,7 @@ def make_world(
         land = Landscape(
             folder,
             clouds,
-            database_url=make_database(kind),
+            database_url=database_url or make_database(kind),
             variant=variant,
             settings=settings,
             private_key_pem=private_key_pem,

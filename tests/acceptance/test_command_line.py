@@ -15,14 +15,19 @@ from tests.acceptance.conftest import MakeWorld, World
 from tests.acceptance.evidence import check_failure, check_words, invoke, make_clouds
 
 COMMANDS: Final = [
+    "run",
     "once",
     "plan",
     "status",
     "history",
+    "usage",
+    "orphans",
     "resync",
     "hold",
     "release",
     "approve",
+    "adopt",
+    "reset-password",
     "check-connection",
     "validate-config",
     "draw-states",
@@ -76,12 +81,20 @@ def test_help_is_there_for_all_and_each_command_says_what_it_does(tmp_path: Path
         ["plan", "--item", "99999999999999999999"],
         ["status", "99999999999999999999"],
         ["status", "-1"],
-        ["history"],
         ["history", "1", "2"],
+        ["usage", "--server", "0"],
+        ["orphans", "--item", "1"],
         ["resync"],
+        ["resync", "1", "--wait", "--timeout", "0"],
         ["hold", "1"],
         ["approve", "everything"],
+        ["approve", "hot-loop"],
         ["approve", "identity"],
+        ["approve", "desired-read", "--server", "1"],
+        ["adopt", "1"],
+        ["adopt", "user_1", "1"],
+        ["reset-password"],
+        ["reset-password", "1", "On-The-Command-Line"],
         ["check-connection", "first"],
         [],
     ],
@@ -102,22 +115,60 @@ def test_a_service_or_server_that_billing_does_not_have_is_one_clear_line(shop: 
         (["plan", "--server", "77"], "billing has no server 77 of our module"),
         (["status", "77"], "service 77 was never looked at: run `reconciler plan --item 77`"),
         (["hold", "77", "--reason", "x"], "billing has no service 77"),
+        (["resync", "77"], "billing has no service 77"),
+        (["resync", "1", "77", "--wait"], "billing has no service 77"),
+        (["adopt", "77", "bob"], "billing has no service 77"),
+        (["reset-password", "77"], "billing has no service 77"),
+        (["usage", "--server", "77"], "billing has no server 77 of module pmnextcloud"),
+        (["orphans", "--server", "77"], "billing has no server 77 of our module"),
+        (["approve", "deletions", "--server", "77"], "billing has no server 77 of module pmnextcloud"),
         (["release", "77"], "service 77 is neither held nor quarantined"),
         (["release", "1"], "service 1 is neither held nor quarantined"),
         (["check-connection", "77"], "billing has no server 77 of module pmnextcloud"),
         (["approve", "identity", "--server", "77"], "billing has no server 77 of module pmnextcloud"),
     ):
         check_failure(invoke(path, *arguments), pattern)
-    result = invoke(path, "resync", "77")
-    assert (result.returncode, "billing has no service 77" in result.stdout) == (1, True)
     assert say(shop, "history", "77") == "nothing was ever done to service 77\n"
 
 
+def test_a_service_of_another_module_is_none_of_ours_and_leaves_no_trace(shop: World) -> None:
+    foreign = shop.billing.add_server("other", "https://example.net", "admin", "secret")
+    shop.billing.change("processingmodule", foreign, module="pmother")
+    homeless, item = (
+        shop.billing.add_service(shop.billing.add_plan("Disk", 5), shop.billing.add_client("a@b.cc"), server)
+        for server in (None, foreign)
+    )
+    pattern = "service {} is not on a server of module pmnextcloud"
+    for each in (homeless, item):
+        for arguments in (
+            ["resync", str(each)],
+            ["hold", str(each), "--reason", "x"],
+            ["adopt", str(each), "bob"],
+            ["reset-password", str(each)],
+        ):
+            check_failure(invoke(shop.land.config_path, *arguments), pattern.format(each))
+    with shop.open() as app:
+        app.fleet.refresh()
+        result = app.reconciler.reconcile_service(item, actor="daemon")
+        assert result.error == pattern.format(item)
+        assert app.journal.services.list_all() == []
+
+
+def test_a_service_that_we_knew_and_that_left_our_servers_is_quarantined(shop: World) -> None:
+    invoke(shop.land.config_path, "once")
+    shop.billing.change("item", 1, processingmodule=None)
+    (result,) = say_json(shop, "resync", "1", exit_code=1)
+    assert (result["state"], "data does not move by itself" in result["error"]) == ("quarantined", True)
+
+
 def test_before_the_first_run_there_is_little_to_tell_and_nothing_is_made(shop: World) -> None:
-    assert say(shop, "status") == "guard desired_read: quiet (0 of 0 seen)\n"
+    assert say(shop, "status") == "no daemon runs\nguard desired_read: quiet (0 of 0 seen)\n"
     assert say_json(shop, "status")["servers"] == []
     assert say(shop, "history", "1") == "nothing was ever done to service 1\n"
     assert say_json(shop, "history", "1") == []
+    assert say(shop, "history") == "nothing was ever done that concerned no single service\n"
+    assert say(shop, "usage") == "no usage was seen yet: the daemon looks every usage_interval\n"
+    assert say_json(shop, "usage") == {"servers": {}, "services": []}
     assert say(shop, "validate-config") == f"{shop.land.config_path} is in order\n"
     assert say_json(shop, "validate-config") == {"path": str(shop.land.config_path), "errors": []}
     assert [line.split("\t")[2] for line in say(shop, "check-connection").splitlines()] == ["ok", "ok"]
@@ -182,10 +233,14 @@ def test_status_and_history_tell_what_was_done_in_lines_and_in_json(shop: World)
     invoke(shop.land.config_path, "once")
     lines = [line.split("\t") for line in say(shop, "status").splitlines()]
     assert [line[:3] + line[4:] for line in lines[:2]] == [
-        ["1", "nextcloud", "27.1.0", "ok", "1 active"],
-        ["2", "owncloud", "10.7.0", "ok", "1 active"],
+        ["1", "nextcloud", "27.1.0", "ok", "1 active", "-", "0", "-"],
+        ["2", "owncloud", "10.7.0", "ok", "1 active", "-", "0", "-"],
     ]
-    assert lines[2] == ["guard desired_read: quiet (2 of 2 seen)"]
+    assert lines[2:] == [
+        ["no daemon runs"],
+        ["services: 2 active"],
+        ["guard desired_read: quiet (2 of 2 seen)"],
+    ]
     status = say_json(shop, "status")
     assert [
         (one["server_id"], one["product"], one["scanned_at"] is not None) for one in status["servers"]
@@ -194,13 +249,15 @@ def test_status_and_history_tell_what_was_done_in_lines_and_in_json(shop: World)
         (2, "owncloud", True),
     ]
     assert (status["states"], status["attention"], status["blocked"]) == ({"active": 2}, [], [])
-    assert status["guards"]["max_deletions_percent"] == 1
+    assert (status["attention_total"], status["blocked_total"], status["daemons"]) == (0, 0, [])
+    assert (status["guards"], status["limits"]["max_deletions_percent"]) == ([], 1)
 
     facts = dict(line.split("\t") for line in say(shop, "status", "2").splitlines())
     assert (facts["service"], facts["server"], facts["account"]) == ("2", "2", "user_2")
     assert (facts["state"], facts["reason"], facts["ownership"]) == ("active", "as sold", "created")
     one = say_json(shop, "status", "2")
     assert (one["item_id"], one["userid"], one["memory"]["state"]) == (2, "user_2", "active")
+    assert one["usage"] is None
 
     entries = say_json(shop, "history", "2")
     rows = [line.split("\t") for line in say(shop, "history", "2").splitlines()]
@@ -252,6 +309,9 @@ def test_another_installation_is_not_touched_until_it_is_approved(shop: World) -
     assert invoke(shop.land.config_path, "once").returncode == 0
     assert shop.nextcloud.accounts["user_1"].quota_definition == "5 GB"
     assert say_json(shop, "approve", "identity", "--server", "2")["server_id"] == 2
+    history = say_json(shop, "history")
+    assert [(one["action"], one["server_id"]) for one in history] == [("approve", 1), ("approve", 2)]
+    assert all(one["actor"].startswith("operator:") and "identity" in one["why"] for one in history)
 
 
 def test_a_shrunken_read_stops_deletions_until_it_is_approved(shop: World) -> None:
@@ -267,6 +327,8 @@ def test_a_shrunken_read_stops_deletions_until_it_is_approved(shop: World) -> No
     assert "guard desired_read: active (7 of 10 seen)" in say(shop, "status")
     assert shop.owncloud.accounts[f"user_{items[7]}"].is_enabled
     assert say_json(shop, "approve", "desired-read")["guard"] == "desired-read"
+    (approval,) = say_json(shop, "history")
+    assert approval["why"] == "guard desired_read: 7 services are right, 10 were seen before"
     invoke(shop.land.config_path, "once")
     assert not shop.owncloud.accounts[f"user_{items[7]}"].is_enabled
     assert "quiet (7 of 7 seen)" in say(shop, "status")

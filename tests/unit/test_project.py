@@ -121,7 +121,7 @@ def test_make_alone_lists_every_target() -> None:
     assert {line.split()[1] for line in answer.stdout.splitlines()} == targets
 
 
-@pytest.mark.parametrize("name", [".ci/run", "scripts/setup"])
+@pytest.mark.parametrize("name", [".ci/run", "scripts/setup", "scripts/install"])
 def test_scripts_can_be_run(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)
     subprocess.run(["bash", "-n", str(ROOT / name)], check=True)

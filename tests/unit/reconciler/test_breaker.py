@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Literal
 
 import pytest
 
 from nc import errors as nc_errors
+from reconciler.edits import EditRank
 from reconciler.fleet import CloudServer, ServerStopped
-from reconciler.sandbox.emulator import Fault
-from tests.unit.reconciler.samples import NOW
-from tests.unit.reconciler.world import World, stop_of
+from reconciler.sandbox.emulator import CloudEmulator, Fault
+from states import StepKind
+from tests.unit.reconciler.samples import NOW, do, make_step
+from tests.unit.reconciler.world import Maker, World, stop_of
 
 FAILURES = 5
 PROBE = timedelta(seconds=60)
@@ -284,23 +287,29 @@ def test_rate_limit_stops_the_server_for_as_long_as_it_asks(
     read(world.server)
 
 
+def ask(world: World) -> datetime | None:
+    """Ask for an edit: None when it may be made, else when to come again."""
+    return world.server.edits.admit(7, EditRank.REST)
+
+
 def test_rate_limit_on_edits_pauses_edits_only(world: World) -> None:
     world.cloud.edits.limit = 0
     world.cloud.add_account("user_7")
     world.server.ensure_ready()
-    assert not world.server.is_edit_paused()
+    assert ask(world) is None
     with pytest.raises(nc_errors.RateLimited), world.server.calling(is_edit=True):
         world.server.client.set_quota("user_7", GIB)
-    assert world.server.is_edit_paused()
+    again = NOW + timedelta(seconds=60)
+    assert ask(world) == again
     assert world.record.breaker_cause is None
     world.server.ensure_ready()
     with world.server.calling():
         world.server.client.disable("user_7")
     assert not world.cloud.accounts["user_7"].is_enabled
-    world.clock.now = NOW + timedelta(seconds=60) - MOMENT
-    assert world.server.is_edit_paused()
-    world.clock.now = NOW + timedelta(seconds=60)
-    assert not world.server.is_edit_paused()
+    world.clock.now = again - MOMENT
+    assert ask(world) == again
+    world.clock.now = again
+    assert ask(world) is None
 
 
 def test_rate_limit_on_edits_honours_retry_after(world: World) -> None:
@@ -308,10 +317,41 @@ def test_rate_limit_on_edits_honours_retry_after(world: World) -> None:
     world.cloud.faults.append(Fault("edit", "status", status=429, headers=(("Retry-After", "120"),)))
     with pytest.raises(nc_errors.RateLimited), world.server.calling(is_edit=True):
         world.server.client.set_quota("admin", GIB)
-    world.clock.now = NOW + timedelta(seconds=119)
-    assert world.server.is_edit_paused()
+    assert ask(world) == NOW + timedelta(seconds=120)
     world.clock.now = NOW + timedelta(seconds=120)
-    assert not world.server.is_edit_paused()
+    assert ask(world) is None
+
+
+def test_edit_that_is_refused_for_another_reason_is_no_sign_of_the_limit(world: World) -> None:
+    world.cloud.add_account("user_7")
+    world.server.ensure_ready()
+    world.server.edits.note_refused(timedelta(seconds=60))
+    world.clock.advance(seconds=60)
+    assert ask(world) is None, "one tries"
+    with pytest.raises(nc_errors.EmailRefused), world.server.calling(is_edit=True):
+        world.server.client.set_email("user_7", "no address")
+    assert all(world.server.edits.admit(item, EditRank.REST) is None for item in range(10))
+
+
+@pytest.mark.parametrize(
+    ("product", "version", "limit"),
+    [("nextcloud", "27.1.0", 50), ("nextcloud", "25.0.2", None), ("owncloud", "10.7.0", None)],
+)
+def test_limit_of_edits_is_known_by_product_and_version(
+    make_world: Maker, product: Literal["nextcloud", "owncloud"], version: str, limit: int | None
+) -> None:
+    world = make_world(CloudEmulator(product, version=version))
+    world.server.ensure_ready()
+    assert world.server.edits.limit == limit
+
+
+def test_edits_of_before_this_run_count(world: World) -> None:
+    for number in range(50):
+        do(world.journal, make_step(StepKind.SET_QUOTA, quota=GIB), now=NOW - timedelta(seconds=500 - number))
+    do(world.journal, make_step(StepKind.DISABLE), now=NOW)
+    world.server.ensure_ready()
+    assert ask(world) is None, "one tries whether the limit is higher"
+    assert world.server.edits.admit(8, EditRank.REST) == NOW + timedelta(seconds=2)
 
 
 def test_product_that_nobody_knows_is_an_address_fault(world: World) -> None:

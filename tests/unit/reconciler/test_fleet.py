@@ -94,6 +94,10 @@ def test_installation_that_is_itself_again_goes_on_without_approval(world: World
     world.start()
     stop_of(world.server)
     world.cloud.set_instance_id(known)
+    world.cloud.clear_calls()
+    assert stop_of(world.server).cause == "identity"
+    assert world.cloud.calls == [], "it is not asked again and again"
+    world.clock.advance(seconds=60)
     world.server.ensure_ready()
     assert world.record.strange_identity is None
 

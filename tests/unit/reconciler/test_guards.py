@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.config_sections import GuardsSection
-from reconciler.guards import Guards
+from reconciler.guards import Guard, Guards, Refusal
 from reconciler.journal import Journal, Outcome, ServiceRecord
 from states import Step, StepKind
 from tests.unit.reconciler.samples import NOW, begin, do, make_desired, make_step, open_sqlite, take
@@ -58,6 +58,13 @@ def sell(journal: Journal, count: int, *, server_id: int = 1) -> None:
     journal.services.note_desired(services, NOW)
 
 
+def refuse(guards: Guards, step: Step) -> str:
+    """Why a step must not be taken a moment later."""
+    refusal = guards.check_step(step, 1, NOW + MOMENT)
+    assert refusal is not None
+    return refusal.message
+
+
 def get_record(journal: Journal, item_id: int = 7) -> ServiceRecord:
     journal.services.note_desired([make_desired(item_id)], NOW)
     return journal.services.load([item_id])[item_id]
@@ -74,13 +81,14 @@ def test_cap_lets_steps_through_below_it_and_none_at_or_above_it(
     for _ in range(3):
         assert guards.check_step(step, 1, NOW + MOMENT) is None
         do(journal, step)
-    hours = int(window / HOUR)
-    expected = f"guard {guard}: 3 of 3 in {hours} h are used on server 1: it waits"
-    assert guards.check_step(step, 1, NOW + MOMENT) == expected
+    hours, name = int(window / HOUR), guard.replace("_", "-")
+    expected = (
+        f"guard {guard}: 3 of 3 in {hours} h are used on server 1: it waits; "
+        f"if it is right, `reconciler approve {name} --server 1`"
+    )
+    assert guards.check_step(step, 1, NOW + MOMENT) == Refusal(Guard(guard), expected)
     do(journal, step)
-    refusal = guards.check_step(step, 1, NOW + MOMENT)
-    assert refusal is not None
-    assert "4 of 3" in refusal
+    assert "4 of 3" in refuse(guards, step)
 
 
 @each_cap
@@ -132,9 +140,7 @@ def test_cap_grows_with_the_services_of_the_server(
     for _ in range(3):
         assert guards.check_step(step, 1, NOW + MOMENT) is None
         do(journal, step)
-    refusal = guards.check_step(step, 1, NOW + MOMENT)
-    assert refusal is not None
-    assert "3 of 3" in refusal
+    assert "3 of 3" in refuse(guards, step)
 
 
 @each_cap
@@ -221,9 +227,7 @@ def test_defaults_are_those_of_the_design(journal: Journal, step: Step, services
         begin(journal, lease, step)
     assert guards.check_step(step, 1, NOW + MOMENT) is None
     begin(journal, lease, step)
-    refusal = guards.check_step(step, 1, NOW + MOMENT)
-    assert refusal is not None
-    assert f"{limit} of {limit}" in refusal
+    assert f"{limit} of {limit}" in refuse(guards, step)
 
 
 # -- the desired read
@@ -238,7 +242,9 @@ def is_stopped(guards: Guards) -> bool:
     assert guards.check_step(RECREATE, 1, NOW) is None
     assert guards.check_step(make_step(StepKind.ENABLE), 1, NOW) is None
     assert all(refusals) or not any(refusals)
-    assert all("guard desired_read: billing shows" in text for text in refusals if text)
+    told = [refusal for refusal in refusals if refusal is not None]
+    assert all(refusal.guard is Guard.DESIRED_READ for refusal in told)
+    assert all("guard desired_read: billing shows" in refusal.message for refusal in told)
     return all(refusals)
 
 
@@ -304,6 +310,18 @@ def test_services_that_moved_to_another_server_are_not_missed(journal: Journal) 
     assert not guards.record_read({1: 100}).is_suspicious
 
 
+def test_reads_that_follow_within_seconds_do_not_wear_the_measure_down(journal: Journal) -> None:
+    """The daemon's polls: services that vanish bit by bit must not go unnoticed."""
+    guards = make_guards(journal)
+    guards.record_read({1: 100})
+    for seen in (95, 90, 85, 80):
+        assert not guards.record_read({1: seen}, is_measure=False).is_suspicious
+    assert guards.record_read({1: 79}, is_measure=False).is_suspicious
+    assert is_stopped(guards)
+    assert not guards.record_read({1: 120}, is_measure=False).is_suspicious
+    assert guards.get_read_verdict().good == 120, "they may raise it"
+
+
 def test_suspicious_reads_do_not_wear_the_measure_down(journal: Journal) -> None:
     guards = make_guards(journal)
     guards.record_read({1: 100})
@@ -355,8 +373,20 @@ def test_service_changed_again_and_again_to_no_end_is_left_to_a_person(journal: 
         do(journal, make_step(StepKind.SET_QUOTA, quota=1), now=now)
     refusal = guards.check_hot_loop(record, NOW + timedelta(minutes=6))
     assert refusal is not None
-    assert "guard hot_loop: changed 6 times within an hour" in refusal
-    assert "reconciler release 7" in refusal
+    assert refusal.guard is Guard.HOT_LOOP
+    assert "guard hot_loop: changed 6 times within an hour" in refusal.message
+    assert "reconciler release 7" in refusal.message
+
+
+def test_passwords_that_a_person_asked_for_are_no_hot_loop(journal: Journal) -> None:
+    guards = make_guards(journal, hot_loop_mutations=2)
+    record = get_record(journal)
+    for _ in range(5):
+        do(journal, make_step(StepKind.SET_PASSWORD))
+    do(journal, make_step())
+    assert guards.check_hot_loop(record, NOW + MOMENT) is None
+    do(journal, make_step())
+    assert guards.check_hot_loop(record, NOW + MOMENT) is not None
 
 
 def test_hot_loop_counts_one_service_only_and_every_server_of_it(journal: Journal) -> None:

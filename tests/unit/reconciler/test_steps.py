@@ -8,17 +8,19 @@ import pytest
 
 from nc import CloudClient, ServerConnection
 from nc import errors as nc_errors
+from reconciler.edits import EditRank
+from reconciler.fleet import EDIT_KINDS
 from reconciler.journal import Outcome
 from reconciler.sandbox.emulator import CloudEmulator, Fault
 from reconciler.steps import (
-    EDITS,
     call,
     describe_account,
     describe_step,
     explain_refused_name,
     judge_failure,
+    rank_edit,
 )
-from states import DEFAULT, UNKNOWN_QUOTA, UNLIMITED, ObservedAccount, Step, StepKind
+from states import DEFAULT, UNKNOWN_QUOTA, UNLIMITED, ObservedAccount, ServiceState, Step, StepKind
 from tests.unit.reconciler.samples import PASSWORD, make_step
 
 GIB = 1024**3
@@ -44,6 +46,7 @@ def client(cloud: CloudEmulator) -> Iterator[CloudClient]:
 
 
 Check = Callable[[CloudEmulator], bool]
+WITH_PASSWORD = {StepKind.CREATE, StepKind.SET_PASSWORD}
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,7 @@ Check = Callable[[CloudEmulator], bool]
             lambda cloud: cloud.accounts["user_7"].groups == set(),
         ),
         (make_step(StepKind.CREATE_GROUP, groups=("platinum",)), lambda cloud: "platinum" in cloud.groups),
+        (make_step(StepKind.SET_PASSWORD), lambda cloud: cloud.accounts["user_7"].password == PASSWORD),
     ],
     ids=lambda value: value.kind.value if isinstance(value, Step) else None,
 )
@@ -92,7 +96,7 @@ def test_step_is_one_change_on_the_server(
 ) -> None:
     assert "new" not in cloud.accounts
     assert "platinum" not in cloud.groups
-    call(client, step, PASSWORD if step.kind is StepKind.CREATE else None)
+    call(client, step, PASSWORD if step.kind in WITH_PASSWORD else None)
     assert is_done(cloud)
     assert len(cloud.mutating_calls()) == 1
 
@@ -111,6 +115,7 @@ def test_disabled_account_is_enabled(cloud: CloudEmulator, client: CloudClient) 
         (make_step(StepKind.CREATE, "new", quota=None), PASSWORD),
         (make_step(StepKind.SET_QUOTA), None),
         (make_step(StepKind.SET_EMAIL), None),
+        (make_step(StepKind.SET_PASSWORD), None),
         (make_step(StepKind.ADOPT), None),
         (make_step(StepKind.PROVE_OWNERSHIP), None),
     ],
@@ -144,16 +149,32 @@ def test_edits_are_what_nextcloud_limits(cloud: CloudEmulator, client: CloudClie
         StepKind.REMOVE_GROUP: make_step(StepKind.REMOVE_GROUP, groups=("gold",)),
         StepKind.CREATE_GROUP: make_step(StepKind.CREATE_GROUP, groups=("platinum",)),
         StepKind.CREATE: make_step(StepKind.CREATE, "new", quota=GIB),
+        StepKind.SET_PASSWORD: make_step(StepKind.SET_PASSWORD),
         StepKind.DELETE: make_step(StepKind.DELETE),
     }
     limited = set()
     for kind, step in steps.items():
         try:
-            call(client, step, PASSWORD if kind is StepKind.CREATE else None)
+            call(client, step, PASSWORD if kind in WITH_PASSWORD else None)
         except nc_errors.RateLimited:
             limited.add(kind)
-    assert limited == EDITS
+    assert limited == EDIT_KINDS
     assert set(steps) == {kind for kind in StepKind if kind.is_mutating}
+
+
+@pytest.mark.parametrize(
+    ("step", "state", "rank"),
+    [
+        (make_step(StepKind.SET_QUOTA, quota=GIB), ServiceState.PROVISIONING, EditRank.PROMPT),
+        (make_step(StepKind.SET_EMAIL, email="a@b.cc"), ServiceState.PROVISIONING, EditRank.PROMPT),
+        (make_step(StepKind.SET_PASSWORD), ServiceState.ACTIVE, EditRank.PROMPT),
+        (make_step(StepKind.SET_QUOTA, quota=GIB), ServiceState.DRIFTED, EditRank.LACK),
+        (make_step(StepKind.SET_QUOTA, quota=GIB, is_decrease=True), ServiceState.DRIFTED, EditRank.REST),
+        (make_step(StepKind.SET_EMAIL, email="a@b.cc"), ServiceState.DRIFTED, EditRank.REST),
+    ],
+)
+def test_who_comes_first_when_edits_are_scarce(step: Step, state: ServiceState, rank: EditRank) -> None:
+    assert rank_edit(step, state) is rank
 
 
 # -- what a failure tells
@@ -246,6 +267,7 @@ def test_account_is_described_in_one_line(observed: ObservedAccount | None, text
         (make_step(StepKind.ADD_GROUP, groups=("gold",)), "in group gold"),
         (make_step(StepKind.REMOVE_GROUP, groups=("gold",)), "not in group gold"),
         (make_step(StepKind.CREATE_GROUP, groups=("gold",)), "group gold exists"),
+        (make_step(StepKind.SET_PASSWORD), "a new password"),
         (make_step(StepKind.CREATE, quota=GIB), "present; quota 1 GB; e-mail none"),
         (
             make_step(StepKind.CREATE, quota=UNLIMITED, email="a@b.cc", groups=("gold",)),

@@ -205,7 +205,8 @@ def test_every_situation_of_the_table_has_other_words() -> None:
 
 
 def test_the_table_has_every_kind_of_step() -> None:
-    assert {kind for row in TABLE for kind in row.steps.split()} == {kind.value for kind in StepKind}
+    planned = set(StepKind) - {StepKind.SET_PASSWORD}
+    assert {kind for row in TABLE for kind in row.steps.split()} == {kind.value for kind in planned}
 
 
 def test_the_next_step_is_the_first_one() -> None:

@@ -1,0 +1,198 @@
+"""What operators ask for, the same from the command line and over HTTP: resync, hold, release, approve.
+
+What needs more than the journal has rooms of its own: `reconciler.resync` (waiting for a daemon, or doing its
+work), `reconciler.adoption`, `reconciler.passwords`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from reconciler.application import Application
+from reconciler.fleet import CloudServer
+from reconciler.guards import CAPS, Guard
+from reconciler.journal import HistoryEntry, Lease, ServiceRecord, describe_this_process
+from reconciler.one_pass import ServiceUnknown
+from states import DesiredService
+
+NO_SERVICE: Final = 0
+"""The item id under which the history has what concerns no single service."""
+
+POLL_SECONDS: Final = 0.2
+"""How often is looked whether something that is waited for has happened."""
+
+_LEASE_SECONDS: Final = 60.0
+"""How long an operator's act waits for a pass over the service to end."""
+
+
+class OperationRefused(Exception):
+    """What the operator wants cannot be done; the message says why and what helps."""
+
+
+def ask_resync(app: Application, item_ids: Sequence[int], actor: str) -> list[int]:
+    """Ask the running daemon, on whatever host, for a pass over each service; the requests' ids.
+
+    Raises:
+        LookupError: the journal knows no such service, and billing has none on a server of ours.
+        BillingError, JournalError: as they say.
+    """
+    for item_id in item_ids:
+        find_service(app, item_id)
+    return app.journal.requests.add(item_ids, actor, app.clock())
+
+
+def lift_quarantine(app: Application, item_id: int) -> None:
+    """Let a pass try a quarantined service again; one that is held stays so."""
+    record = app.journal.services.get(item_id)
+    if record is not None and record.memory.hold_reason is None:
+        app.journal.services.release(item_id)
+
+
+def hold_service(app: Application, item_id: int, reason: str, actor: str) -> None:
+    """Pause a service: nothing is done to its account until it is released.
+
+    Raises:
+        LookupError: as for `ask_resync`.
+        BillingError, JournalError: as they say.
+    """
+    find_service(app, item_id)
+    app.journal.services.hold(item_id, reason, actor, app.clock())
+    note_by_hand(app, item_id, "hold", actor, reason)
+
+
+def release_service(app: Application, item_id: int, actor: str) -> None:
+    """End a service's hold or quarantine, and ask for a pass over it.
+
+    Raises:
+        LookupError: it is neither held nor quarantined.
+        JournalError: as it says.
+    """
+    if not app.journal.services.release(item_id):
+        raise LookupError(f"service {item_id} is neither held nor quarantined by a guard")
+    note_by_hand(app, item_id, "release", actor, "")
+    if app.journal.daemons.list_running(app.clock()):
+        app.journal.requests.add([item_id], actor, app.clock())
+
+
+def approve_cap(app: Application, guard: Guard, server_id: int | None, actor: str) -> list[int]:
+    """Let the services that a cap keeps waiting now pass it, each once and for a limited time.
+
+    What begins to wait later is not covered. The approval stands in each service's history.
+
+    Returns:
+        The services.
+
+    Raises:
+        JournalError: it cannot be recorded.
+    """
+    if guard not in CAPS:
+        raise ValueError(f"{guard} does not count steps")
+    items = app.journal.overview.list_blocked_by_guard(guard.value, server_id)
+    expires_at = app.clock() + app.config.guards.approval_ttl
+    app.journal.approvals.add(guard.value, items, actor, expires_at)
+    for item_id in items:
+        note_by_hand(
+            app, item_id, "approve", actor, f"may pass guard {guard} once until {expires_at:%H:%M:%S} UTC"
+        )
+    if items and app.journal.daemons.list_running(app.clock()):
+        app.journal.requests.add(items, actor, app.clock())
+    return items
+
+
+def approve_identity(app: Application, server: CloudServer, actor: str) -> None:
+    """Take whoever answers next at the server's address as the right installation.
+
+    Raises:
+        JournalError: it cannot be recorded.
+    """
+    server.approve_identity()
+    why = "whoever answers next is taken as the right installation"
+    note_by_hand(app, NO_SERVICE, "approve", actor, f"guard identity: {why}", server_id=server.id)
+
+
+def approve_read(app: Application, actor: str) -> None:
+    """Take the latest read of billing as good.
+
+    Raises:
+        JournalError: it cannot be recorded.
+    """
+    read = app.reconciler.guards.get_read_verdict()
+    app.reconciler.guards.accept_read()
+    why = f"guard desired_read: {read.seen} services are right, {read.good} were seen before"
+    note_by_hand(app, NO_SERVICE, "approve", actor, why)
+
+
+@contextmanager
+def having_lease(app: Application, item_id: int) -> Iterator[Lease]:
+    """Have a service to oneself; a pass that is under way is waited for.
+
+    Raises:
+        OperationRefused: another worker does not let go of it.
+        JournalError: as it says.
+    """
+    holder, deadline = describe_this_process(), time.monotonic() + _LEASE_SECONDS
+    while (lease := app.journal.leases.acquire(item_id, holder, app.clock())) is None:
+        if time.monotonic() > deadline:
+            raise OperationRefused(
+                f"service {item_id}: another worker has it since {_LEASE_SECONDS:.0f} s: try again"
+            )
+        time.sleep(POLL_SECONDS)
+    try:
+        yield lease
+    finally:
+        app.journal.leases.release(lease, app.clock())
+
+
+def find_place(app: Application, item_id: int) -> tuple[DesiredService, CloudServer]:
+    """A service as billing has it now, and its server.
+
+    Raises:
+        ServiceUnknown: billing has no such service, or not on a server of ours.
+        BillingError: it cannot be read.
+    """
+    desired = app.billing.get_service(item_id)
+    if desired is None:
+        raise ServiceUnknown(f"billing has no service {item_id}")
+    server = app.fleet.get(desired.server_id)
+    if server is None:
+        app.fleet.refresh()  # it may be a new one
+        server = app.fleet.get(desired.server_id)
+    if server is None:
+        raise ServiceUnknown(
+            f"service {item_id} is not on a server of module {app.config.billmanager.module}"
+        )
+    return desired, server
+
+
+def find_service(app: Application, item_id: int) -> ServiceRecord | None:
+    """A service's row in the journal, None when it was never looked at.
+
+    Raises:
+        LookupError: the journal knows none of that id, and billing has none on a server of ours.
+    """
+    record = app.journal.services.get(item_id)
+    if record is None:
+        find_place(app, item_id)
+    return record
+
+
+def note_by_hand(
+    app: Application, item_id: int, action: str, actor: str, why: str, *, server_id: int | None = None
+) -> None:
+    """Write what a person decided into a service's history, or that of `NO_SERVICE`."""
+    app.journal.history.add(
+        HistoryEntry(
+            item_id=item_id,
+            server_id=server_id,
+            at=app.clock(),
+            actor=actor,
+            action=action,
+            wanted="",
+            observed="",
+            result="done",
+            why=why,
+        )
+    )

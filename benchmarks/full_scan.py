@@ -93,9 +93,11 @@ def world(services: int, *, latency_seconds: float = 0.0) -> Iterator[tuple[Land
 
 
 @contextlib.contextmanager
-def start_cloud(accounts: int, latency_seconds: float) -> Iterator[dict[str, str]]:
+def start_cloud(
+    accounts: int, latency_seconds: float, *, edit_limit: str = "product"
+) -> Iterator[dict[str, str]]:
     """An emulator process with accounts user00000 … of 5 GB; what it says of itself."""
-    options = {"--accounts": accounts, "--latency-seconds": latency_seconds}
+    options = {"--accounts": accounts, "--latency-seconds": latency_seconds, "--edit-limit": edit_limit}
     command = [sys.executable, "-m", "reconciler.sandbox.emulator"]
     command += [str(word) for option in options.items() for word in option]
     with subprocess.Popen(

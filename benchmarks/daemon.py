@@ -1,0 +1,311 @@
+"""What the daemon costs and how fast it is: start, idle CPU, memory, a drain of drifts, fresh changes.
+
+Run by `make bench`, or by hand: ``python -m benchmarks.daemon --services 100000 --servers 10 --drifts 5000``.
+Billing is a real MariaDB; the servers are emulators in processes of their own that answer after 50 ms. The
+rate of the drain is told as a share of what the servers' limits allow: min(concurrency / latency, requests a
+second).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.full_scan import start_cloud
+from nc import CloudClient, ServerConnection
+from reconciler.sandbox.landscape import Landscape, find_free_port
+from tests.databases import running_server
+
+LATENCY_SECONDS = 0.05
+CONCURRENCY = 4
+REQUESTS_PER_SECOND = 20.0
+"""The defaults of the configuration."""
+REQUESTS_PER_DRIFT = 3
+"""A look, the change, and a look whether it helped."""
+IDLE_SECONDS = 30.0
+MAX_IDLE_PERCENT = 3.0
+MAX_RSS_MIB = 300
+MIN_SHARE = 0.85
+MAX_WAIT_SECONDS = 2.0
+GIB = 1024**3
+
+
+@dataclass
+class Process:
+    """A running daemon, seen from outside."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def get_metrics(self) -> dict[str, float]:
+        lines = [line for line in self.get("/metrics").splitlines() if line and not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    def sum(self, pattern: str, metrics: dict[str, float] | None = None) -> float:
+        found = metrics if metrics is not None else self.get_metrics()
+        return sum(value for name, value in found.items() if re.fullmatch(pattern, name))
+
+    def get_cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def get_rss_mib(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        match = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return int(match[1]) // 1024 if match else 0
+
+
+def main() -> int:
+    """Measure and print; what is measured depends on the machine, so nothing fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--services", type=int, default=100_000)
+    parser.add_argument("--servers", type=int, default=10)
+    parser.add_argument("--drifts", type=int, default=5_000)
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        per_server = options.services // options.servers
+        clouds = [
+            stack.enter_context(start_cloud(per_server, LATENCY_SECONDS, edit_limit="none"))
+            for _ in range(options.servers)
+        ]
+        database = stack.enter_context(running_server("mariadb"))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        port = find_free_port()
+        land = stack.enter_context(
+            Landscape(
+                folder,
+                [],
+                database_url=database.get_url(database.create_database()),
+                settings={
+                    "reconciler": {"resync_interval": "2h"},
+                    "nextcloud": {
+                        "requests_per_second": REQUESTS_PER_SECOND,
+                        "concurrency": CONCURRENCY,
+                    },
+                    "http": {"listen": f"127.0.0.1:{port}"},
+                },
+            )
+        )
+        items = sell(land, clouds, per_server)
+        report = measure(land, port, clouds, items, options.drifts)
+    print(f"{options.services} services on {options.servers} servers, {options.drifts} drifts")
+    for what, value, is_kept in report:
+        print(f"  {what}: {value}{'' if is_kept else '  NOT KEPT'}")
+    return 0
+
+
+def sell(land: Landscape, clouds: list[dict[str, str]], per_server: int) -> list[list[int]]:
+    """Sell one service an account, as an earlier module would have left it; the items of each server."""
+    plan_id = land.billing.add_plan("5 GB", 5)
+    items_by_server = []
+    for number, cloud in enumerate(clouds):
+        server_id = land.billing.add_server(
+            f"bench-{number}", cloud["base_url"], cloud["admin_user"], cloud["admin_password"]
+        )
+        items = list(land.billing.add_many_services(per_server, plan_ids=[plan_id], server_ids=[server_id]))
+        land.billing.insert_many(
+            "itemparam",
+            (
+                {"item": item, "intname": name, "value": value}
+                for place, item in enumerate(items)
+                for name, value in (("username", f"user{place:05}"), ("url", cloud["base_url"]))
+            ),
+        )
+        items_by_server.append(items)
+    return items_by_server
+
+
+@contextlib.contextmanager
+def run_daemon(land: Landscape, port: int) -> Iterator[Process]:
+    """The daemon as a process; its log goes into the landscape's folder."""
+    command = [sys.executable, "-m", "reconciler.cli", "--config", str(land.config_path), "run"]
+    with (land.folder / "daemon.log").open("ab") as log, subprocess.Popen(command, stderr=log) as process:
+        try:
+            yield Process(process, port)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def measure(
+    land: Landscape, port: int, clouds: list[dict[str, str]], items: list[list[int]], drifts: int
+) -> list[tuple[str, object, bool]]:
+    """All figures: what, value, whether the promise is kept."""
+    report: list[tuple[str, object, bool]] = []
+    started = time.monotonic()
+    with run_daemon(land, port) as daemon:
+        wait_for(lambda: is_ready(daemon), "it is ready")
+        report.append(
+            ("first start until ready, seconds (this machine)", f"{time.monotonic() - started:.1f}", True)
+        )
+        count = sum(len(each) for each in items)
+        active = r'reconciler_services\{.*state="active".*\}'
+        wait_for(lambda: daemon.sum(active) == count, "all accounts are adopted", seconds=600)
+        report.append(
+            ("first start until all accounts are adopted, seconds", f"{time.monotonic() - started:.1f}", True)
+        )
+        wait_for(lambda: is_idle(daemon), "it is idle")
+        before = daemon.get_cpu_seconds()
+        time.sleep(IDLE_SECONDS)
+        percent = 100 * (daemon.get_cpu_seconds() - before) / IDLE_SECONDS
+        report.append(
+            (
+                f"idle CPU in percent of a core (under {MAX_IDLE_PERCENT:.0f})",
+                f"{percent:.2f}",
+                percent < MAX_IDLE_PERCENT,
+            )
+        )
+        latency = [time_change(land, items[0][place], clouds[0], place) for place in range(5)]
+        report.append(
+            ("a change until its account is changed, idle, seconds (poll 5 s)", spread(latency), True)
+        )
+        report += drain(land, daemon, clouds, items, drifts)
+        rss = daemon.get_rss_mib()
+        report.append((f"memory in MiB (under {MAX_RSS_MIB})", rss, rss < MAX_RSS_MIB))
+    started = time.monotonic()
+    with run_daemon(land, port) as daemon:
+        wait_for(lambda: is_ready(daemon), "it is ready again")
+        report.append(
+            ("a restart until ready, seconds (this machine)", f"{time.monotonic() - started:.1f}", True)
+        )
+    return report
+
+
+def drain(
+    land: Landscape, daemon: Process, clouds: list[dict[str, str]], items: list[list[int]], drifts: int
+) -> list[tuple[str, object, bool]]:
+    """Tamper with accounts on all servers, have them scanned, and watch them being repaired."""
+    with ThreadPoolExecutor(len(clouds)) as pool:
+        list(pool.map(tamper, clouds, [drifts // len(clouds)] * len(clouds)))
+    repairs = r'reconciler_mutations_total\{action="set_quota".*\}'
+    waits = r'reconciler_workqueue_queue_duration_seconds_bucket\{le="2.0",priority="change"\}'
+    all_waits = r'reconciler_workqueue_queue_duration_seconds_count\{priority="change"\}'
+    before, repaired = daemon.get_metrics(), daemon.sum(repairs)
+    land.billing.add_plan("another", 1)  # a changed tariff has all servers scanned
+    wait_for(lambda: daemon.sum(repairs) > repaired, "the drain has begun", seconds=300)
+    samples: list[tuple[float, float, float]] = []
+    is_over = threading.Event()
+
+    def sample() -> None:
+        while not is_over.wait(0.5):
+            samples.append((time.monotonic(), daemon.sum(repairs) - repaired, daemon.get_cpu_seconds()))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    latency: list[float] = []
+    place = 20
+    while not samples or samples[-1][1] < drifts * 0.9:
+        number = place % len(clouds)
+        latency.append(time_change(land, items[number][place], clouds[number], place))
+        place += 1
+    is_over.set()
+    sampler.join()
+    steady = [one for one in samples if drifts * 0.05 <= one[1] <= drifts * 0.9]
+    (began, first, cpu), (ended, last, later_cpu) = steady[0], steady[-1]
+    rate = (last - first) / (ended - began)
+    cpu_percent = 100 * (later_cpu - cpu) / (ended - began)
+    limit = len(clouds) * min(CONCURRENCY / LATENCY_SECONDS, REQUESTS_PER_SECOND) / REQUESTS_PER_DRIFT
+    after = daemon.get_metrics()
+    total = daemon.sum(all_waits, after) - daemon.sum(all_waits, before)
+    quick = daemon.sum(waits, after) - daemon.sum(waits, before)
+    wait_for(lambda: daemon.sum(repairs) >= repaired + drifts, "all are repaired", seconds=600)
+    share = rate / limit
+    return [
+        ("drain, repairs a second", f"{rate:.1f} of {limit:.1f}", True),
+        (
+            f"drain, share of what the servers' limits allow (at least {MIN_SHARE})",
+            f"{share:.2f}",
+            share >= MIN_SHARE,
+        ),
+        ("drain, CPU in percent of a core", f"{cpu_percent:.0f}", True),
+        (
+            f"fresh changes during the drain that waited at most {MAX_WAIT_SECONDS:.0f} s for a pass (99 %)",
+            f"{quick:.0f} of {total:.0f}",
+            total > 0 and quick >= 0.99 * total,
+        ),
+        (
+            "a change until its account is changed, during the drain, seconds (poll 5 s)",
+            spread(latency),
+            True,
+        ),
+    ]
+
+
+def tamper(cloud: dict[str, str], count: int) -> None:
+    """Give accounts of one server another quota behind the daemon's back."""
+    client = open_client(cloud)
+    for place in range(count):
+        client.set_quota(f"user{100 + place:05}", 7 * GIB)
+    client.close()
+
+
+def time_change(land: Landscape, item: int, cloud: dict[str, str], place: int) -> float:
+    """Seconds from the commit of a suspension in billing until the account is disabled."""
+    client = open_client(cloud)
+    land.billing.set_status(item, 3)
+    started = time.monotonic()
+
+    def is_disabled() -> bool:
+        account = client.get_account(f"user{place:05}")
+        return account is not None and account.is_enabled is False
+
+    wait_for(is_disabled, f"service {item} is suspended", seconds=120, pause=0.1)
+    client.close()
+    return time.monotonic() - started
+
+
+def open_client(cloud: dict[str, str]) -> CloudClient:
+    """A client without a pace."""
+    connection = ServerConnection(
+        cloud["base_url"], cloud["admin_user"], cloud["admin_password"], requests_per_second=10_000.0
+    )
+    return CloudClient(connection)
+
+
+def is_ready(daemon: Process) -> bool:
+    with contextlib.suppress(OSError):
+        answer: Any = json.loads(daemon.get("/readyz"))
+        return bool(answer)
+    return False
+
+
+def is_idle(daemon: Process) -> bool:
+    metrics = daemon.get_metrics()
+    return daemon.sum(r"reconciler_workqueue_depth\{.*\}", metrics) == 0
+
+
+def spread(values: list[float]) -> str:
+    ordered = sorted(values)
+    return f"median {ordered[len(ordered) // 2]:.1f}, most {ordered[-1]:.1f} ({len(ordered)} times)"
+
+
+def wait_for(condition: Callable[[], bool], what: str, *, seconds: float = 300.0, pause: float = 0.3) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {seconds:.0f} s in vain: {what}")
+        time.sleep(pause)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -136,7 +136,7 @@ class Changes:
     def _change(self, one: OnePass, server: CloudServer, step: Step) -> None:
         """One mutating call, between its intent and its result."""
         password = self._get_password(one, server, step) if step.kind is StepKind.CREATE else None
-        with self._guards.lock:
+        with self._guards.get_lock(server.id):
             now = self._clock()
             hot = self._guards.check_hot_loop(one.record, now)
             if hot is not None:
@@ -167,7 +167,7 @@ class Changes:
         if server is None or observed is None:
             raise AssertionError("there is no account whose password could be set")
         step = Step(StepKind.SET_PASSWORD, observed.userid)
-        with self._guards.lock:
+        with self._guards.get_lock(server.id):
             now = self._clock()
             self._ask_for_edit(one, server, step, now)
             begun = self._begin(one, server, step, password, now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import threading
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -84,8 +85,14 @@ class Guards:
     def __init__(self, journal: Journal, limits: GuardsSection) -> None:
         self._journal: Final = journal
         self._limits: Final = limits
-        self.lock: Final = threading.Lock()
-        """Held from the question to the recorded intent: two workers must not both take the last place."""
+        self._locks: Final[defaultdict[int, threading.Lock]] = defaultdict(threading.Lock)
+
+    def get_lock(self, server_id: int) -> threading.Lock:
+        """Held from the question to the recorded intent: two workers must not both take the last place.
+
+        One for each server, since all caps are: a slow disk must not have servers wait for each other.
+        """
+        return self._locks[server_id]
 
     def check_step(self, step: Step, server_id: int, now: datetime) -> Refusal | None:
         """Why a step must not be taken now, None when it may be."""

@@ -43,6 +43,10 @@ class Store:
         self._turn: contextlib.AbstractContextManager[object] = (
             threading.RLock() if is_scratch else contextlib.nullcontext()
         )
+        # SQLite lets one write, and has the others sleep and look again: our own threads queue up instead.
+        self._writing: contextlib.AbstractContextManager[object] = (
+            threading.Lock() if url.startswith("sqlite") and not is_scratch else contextlib.nullcontext()
+        )
         options: dict[str, Any] = {}
         if is_scratch:
             url = "sqlite://"
@@ -81,7 +85,7 @@ class Store:
         Raises:
             JournalUnavailable: the database refused; nothing was written.
         """
-        with self._translated(), self._turn, self.engine.connect() as raw:
+        with self._translated(), self._turn, self._writing, self.engine.connect() as raw:
             connection = raw.execution_options(is_lazy=is_lazy)
             with connection.begin():
                 yield connection

@@ -44,7 +44,7 @@ class PassResult:
         notes: what the operator should know.
         is_server_stopped: the server stopped answering us, before or during the pass.
         is_busy: another worker has the service; nothing was looked at.
-        is_stopped: the program ends, or an operator has paused it: a planned step was not begun.
+        is_stopped: the program is about to end: a planned step was not begun.
         guard: which guard blocked or quarantined it; None otherwise.
         differences: names of the fields that were not as sold at the last look.
         converged: what there was to do at first and how many seconds it took, when that ended now.

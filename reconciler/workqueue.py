@@ -12,7 +12,7 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -116,14 +116,6 @@ class WorkQueue:
         task = Task(item_id, lane, priority, actor, now + delay_seconds, is_delayed=delay_seconds > 0)
         with self._lock:
             self._add(task)
-        self._on_ready()
-
-    def add_all(self, item_ids: Iterable[int], lane: int | None, priority: Priority) -> None:
-        """`add` for many."""
-        now = self._clock()
-        with self._lock:
-            for item_id in item_ids:
-                self._add(Task(item_id, lane, priority, "daemon", now))
         self._on_ready()
 
     def take(self, has_place: Callable[[int | None], bool]) -> Task | None:

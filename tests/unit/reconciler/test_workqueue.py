@@ -201,7 +201,8 @@ def test_whoever_waits_for_the_queue_is_woken(queue: Queue) -> None:
     before = queue.readied
     queue.done(task)
     assert queue.readied > before
-    queue.add_all([1, 2, 3], 1, CHANGE)
+    for item in (1, 2, 3):
+        queue.add(item, 1, CHANGE)
     assert queue.drain() == [1, 2, 3]
 
 
@@ -227,7 +228,8 @@ def test_many_threads_never_work_on_one_service_at_once() -> None:
                 done.append(task.item_id)
             queue.done(task)
 
-    queue.add_all(range(5), 1, DRIFT)
+    for item in range(5):
+        queue.add(item, 1, DRIFT)
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()

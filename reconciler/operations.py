@@ -44,11 +44,22 @@ def ask_resync(app: Application, item_ids: Sequence[int], actor: str) -> list[in
     return app.journal.requests.add(item_ids, actor, app.clock())
 
 
-def lift_quarantine(app: Application, item_id: int) -> None:
-    """Let a pass try a quarantined service again; one that is held stays so."""
+def ask_running_daemon(app: Application, item_ids: Sequence[int], actor: str) -> None:
+    """Ask for a pass over each of these services, if a daemon runs."""
+    if item_ids and app.journal.daemons.list_running(app.clock()):
+        app.journal.requests.add(item_ids, actor, app.clock())
+
+
+def lift_quarantine(app: Application, item_id: int) -> ServiceRecord | None:
+    """Let a pass try a quarantined service again; one that is held stays so.
+
+    Returns:
+        The service's row as it was; None when it was never looked at.
+    """
     record = app.journal.services.get(item_id)
     if record is not None and record.memory.hold_reason is None:
         app.journal.services.release(item_id)
+    return record
 
 
 def hold_service(app: Application, item_id: int, reason: str, actor: str) -> None:
@@ -73,8 +84,7 @@ def release_service(app: Application, item_id: int, actor: str) -> None:
     if not app.journal.services.release(item_id):
         raise LookupError(f"service {item_id} is neither held nor quarantined by a guard")
     note_by_hand(app, item_id, "release", actor, "")
-    if app.journal.daemons.list_running(app.clock()):
-        app.journal.requests.add([item_id], actor, app.clock())
+    ask_running_daemon(app, [item_id], actor)
 
 
 def approve_cap(app: Application, guard: Guard, server_id: int | None, actor: str) -> list[int]:
@@ -97,8 +107,7 @@ def approve_cap(app: Application, guard: Guard, server_id: int | None, actor: st
         note_by_hand(
             app, item_id, "approve", actor, f"may pass guard {guard} once until {expires_at:%H:%M:%S} UTC"
         )
-    if items and app.journal.daemons.list_running(app.clock()):
-        app.journal.requests.add(items, actor, app.clock())
+    ask_running_daemon(app, items, actor)
     return items
 
 

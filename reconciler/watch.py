@@ -199,20 +199,16 @@ class Watch:
     def _take(self, requests: list[Request]) -> None:
         app = self._app
         for request in requests:
-            lift_quarantine(app, request.item_id)
-            record = app.journal.services.get(request.item_id)
-            lane = None if record is None else record.server_id
-            if record is None:
-                lane = app.billing.list_server_ids([request.item_id]).get(request.item_id)
-            self._dispatcher.ask(request.item_id, lane, request.id, request.actor)
+            item_id = request.item_id
+            record = lift_quarantine(app, item_id)
+            lane = record.server_id if record else app.billing.list_server_ids([item_id]).get(item_id)
+            self._dispatcher.ask(item_id, lane, request.id, request.actor)
 
     def _add_all_due(self) -> None:
         """Services whose next try is due, and those whose grace has run out."""
-        guards = self._app.config.guards
-        grace = guards.deletion_grace
-        if grace:
-            grace = max(grace, guards.deletion_confirm_interval)
-        self._add_due(self._app.journal.overview.list_due(self._clock(), grace))
+        app = self._app
+        wait = app.reconciler.get_circumstances(None).deletion_wait
+        self._add_due(app.journal.overview.list_due(self._clock(), wait))
 
     def _add_due(self, due: list[Due]) -> None:
         for one in due:

@@ -205,12 +205,11 @@ def _retired(observed: ObservedAccount | None, memory: Memory, circumstances: Ci
 
 def is_grace_over(memory: Memory, circumstances: Circumstances) -> bool:
     """Whether a service that is no longer sold may be deleted now."""
-    grace = circumstances.deletion_grace
     if memory.retired_since is None:
         return False
-    if grace.total_seconds() <= 0:
-        return True
-    return circumstances.now - memory.retired_since >= max(grace, circumstances.confirm_interval)
+    # Without a grace nothing is waited for, whatever the clock says.
+    wait = circumstances.deletion_wait
+    return not wait or circumstances.now - memory.retired_since >= wait
 
 
 def has_existed(desired: DesiredService, memory: Memory) -> bool:

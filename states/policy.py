@@ -57,3 +57,10 @@ class Circumstances:
     server_groups: frozenset[str] | None = None
     api_user: str = ""
     namesake: int | None = None
+
+    @property
+    def deletion_wait(self) -> timedelta:
+        """How long after the first read that wants an account gone it may be deleted."""
+        if self.deletion_grace <= timedelta():
+            return timedelta()
+        return max(self.deletion_grace, self.confirm_interval)

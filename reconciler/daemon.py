@@ -116,7 +116,7 @@ class Daemon:
                 self._watch.start()
                 self._is_ready = True
                 self._notifier.ready("watching")
-                _log.log("info", "ready", services=sum(self._count_desired().values()))
+                _log.log("info", "ready", services=self._app.reconciler.guards.get_read_verdict().seen)
                 while not self._stop.is_set():
                     self._turn()
         finally:
@@ -147,8 +147,10 @@ class Daemon:
         return config
 
     def _open(self, config: Config) -> Application:
+        app = Application(config, clock=self._clock, on_call=self._on_call, is_stopping=self._stop.is_set)
+        # Only now: a configuration that cannot be used must not change how the old one logs.
         set_up_logging(is_json=config.logging.format == "json", level=config.logging.level)
-        return Application(config, clock=self._clock, on_call=self._on_call, is_stopping=self._stop.is_set)
+        return app
 
     def _begin(self) -> bool:
         """The first read of billing; tried until it succeeds. False when told to end before."""
@@ -333,22 +335,21 @@ class Daemon:
         checks = [
             Check("start", self._is_ready, "billing was read" if self._is_ready else "billing not read yet")
         ]
-        for name, job in (("billing", "poll"), ("journal", "beat")):
+        # Three polls may be late before billing counts as silent, however seldom it is asked.
+        poll_seconds = 3 * self._app.config.reconciler.poll_interval.total_seconds()
+        for name, job, seconds in (("billing", "poll", poll_seconds), ("journal", "beat", 0.0)):
             state = self._watch.jobs.get_state(job)
             if state is None:
                 continue
             age = time.monotonic() - state.ended_at
-            error = state.error or (f"no answer for {age:.0f} s" if age > _SILENT_SECONDS else None)
+            is_silent = age > max(seconds, _SILENT_SECONDS)
+            error = state.error or (f"no answer for {age:.0f} s" if is_silent else None)
             checks.append(Check(name, error is None, error or "ok"))
         servers = self._app.fleet.list()
         usable = sum(1 for server in servers if server.stop_cause is None)
         message = f"{usable} of {len(servers)} can be called"
         checks.append(Check("servers", usable > 0 or not servers, message))
         return checks
-
-    def _count_desired(self) -> dict[int, int]:
-        records = self._app.journal.servers.list_all()
-        return {record.server_id: record.seen_services or 0 for record in records}
 
     def _take_snapshot(self) -> Snapshot:
         app = self._app

@@ -118,20 +118,20 @@ class Changes:
                 is_proved = server.client.prove_password(step.userid, known[1])
         self._note(one, server, step, "done" if is_proved else "refused")
         one.result.steps.append(step.kind)
+        if is_proved:
+            memory = remember_creation(one.memory, server.id, step.userid)
+        else:
+            # Ours was gone before the create: whoever is there now is ours only if billing names him.
+            memory = dataclasses.replace(forget_account(one.memory), has_open_create=False)
         self._journal.intents.settle(
             StepKind.CREATE,
             one.lease.item_id,
             step.userid,
             now,
             proved_id=known[0] if known and is_proved else None,
+            service_values=to_values(memory),
         )
-        if is_proved:
-            self._recorder.remember(one, remember_creation(one.memory, server.id, step.userid))
-        else:
-            # Ours was gone before the create: whoever is there now is ours only if billing names him.
-            self._recorder.remember(
-                one, dataclasses.replace(forget_account(one.memory), has_open_create=False)
-            )
+        one.memory = memory
 
     def _change(self, one: OnePass, server: CloudServer, step: Step) -> None:
         """One mutating call, between its intent and its result."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if directory is not None:
         config.stash[_SHARED].stop()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Sum up what tests have counted with ``record_property``: crash points, rows of the fault matrix, …"""
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        counts.update({name: value for name, value in report.user_properties if isinstance(value, int)})
+    for name, count in sorted(counts.items()):
+        terminalreporter.write_line(f"{name}: {count}, all held")
 
 
 @pytest.fixture(scope="session")

@@ -187,6 +187,7 @@ class Intents:
         *,
         proved_id: int | None = None,
         begun_before: datetime | None = None,
+        service_values: dict[str, Any] | None = None,
     ) -> None:
         """Close the open steps of a kind on an account once it is known what they did.
 
@@ -198,6 +199,7 @@ class Intents:
             proved_id: the one whose password opens the account: it is done, and keeps its password for the
                 delivery; all others lose theirs.
             begun_before: leave those that were begun later: they may yet have their effect.
+            service_values: what it means for the service; a crash must not leave the one without the other.
         """
         is_closed = sa.and_(
             intent.c.item_id == item_id, intent.c.kind == kind.value, OPEN_OUTCOMES, _is_named(userid)
@@ -216,6 +218,8 @@ class Intents:
                 .where(is_closed)
                 .values(outcome=Outcome.REFUSED.value, finished_at=now, password=None)
             )
+            if service_values:
+                update_row(connection, item_id, **service_values)
 
     def mark_delivered(self, item_id: int) -> None:
         """Erase the passwords of a service that billing has now."""

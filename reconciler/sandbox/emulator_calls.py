@@ -74,6 +74,8 @@ class Fault:
             "garbage" answers bytes that are no text; "not_http" answers something that is no HTTP.
         times: how often it happens; None for always.
         after_effect: the request is carried out first.
+        late_after: the request is carried out only just before the so-many-th one after it; 0 leaves it to
+            `CloudService.carry_out_late`. For a fault that answers nothing.
         partial: a create makes only the row (no group, name, quota or e-mail); implies `after_effect`.
         is_chunked: a "huge" answer does not say its length beforehand.
     """
@@ -87,6 +89,7 @@ class Fault:
     headers: tuple[tuple[str, str], ...] = ()
     seconds: float | None = None
     after_effect: bool = False
+    late_after: int | None = None
     partial: bool = False
     size_bytes: int = 10 * 1024 * 1024
     is_chunked: bool = False

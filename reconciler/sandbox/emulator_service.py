@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from reconciler.sandbox.emulator_accounts import CloudSettings, Question
@@ -31,6 +32,20 @@ from reconciler.sandbox.emulator_state import CloudState
 ProductName = Literal["nextcloud", "owncloud"]
 _HTML: Final = "text/html; charset=UTF-8"
 _CONFIRM_AGE_SECONDS: Final = 30 * 60 + 15
+
+
+@dataclass(eq=False)
+class _Late:
+    """A request that was not answered and is yet to be carried out; ``countdown``: before which next one."""
+
+    request: Request
+    call: Call
+    countdown: int
+
+    def is_due_now(self) -> bool:
+        """Count one more request that has come since."""
+        self.countdown -= 1
+        return self.countdown == 0
 
 
 class CloudService:
@@ -64,6 +79,7 @@ class CloudService:
         self.needs_db_upgrade = False
         self.product_name: str | None = None
         self.faults: list[Fault] = []
+        self._late: list[_Late] = []
         self.edits = RateLimiter(edit_limit, edit_window_seconds, clock)
         self.log = CallLog(keep_calls)
         self._editor = RateLimiter(10, 120.0, clock)
@@ -113,16 +129,31 @@ class CloudService:
             address,
             self._clock(),
         )
+        self._carry_out_late(lambda late: late.is_due_now())
         self.log.add(call)
         self.wait(self.latency_seconds)
         with self.state.lock:
             fault = take_fault(self.faults, call)
         is_untouched = fault is not None and fault.kind in {"status", "drop", "hang", "not_http"}
         if fault is not None and is_untouched and not fault.after_effect:
+            if fault.late_after is not None:
+                with self.state.lock:
+                    self._late.append(_Late(request, call, fault.late_after))
             return Outcome(call, Answer(500, _HTML, b""), fault)
         answer = self._answer(request, call, is_partial=fault is not None and fault.partial)
         call.status, call.code = answer.status, answer.code
         return Outcome(call, answer, fault)
+
+    def carry_out_late(self) -> None:
+        """Carry out now what a fault's `late_after` has put off."""
+        self._carry_out_late(lambda _: True)
+
+    def _carry_out_late(self, is_due: Callable[[_Late], bool]) -> None:
+        with self.state.lock:
+            due = [late for late in self._late if is_due(late)]
+            self._late = [late for late in self._late if late not in due]
+        for late in due:
+            self._answer(late.request, late.call, is_partial=False)
 
     def _answer(self, request: Request, call: Call, *, is_partial: bool) -> Answer:
         if request.operation == "elsewhere":

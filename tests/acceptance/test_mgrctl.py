@@ -2,64 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import MakeWorld, World
-from tests.executables import write_python_program
-
-STAND_IN = '''"""Stands in for mgrctl: changes the database as BILLmanager would, and logs its calls."""
-import base64, json, sqlite3, sys
-from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-arguments = sys.argv[1:]
-with open({log!r}, "a") as log:
-    log.write(json.dumps(arguments) + "\\n")
-function, values = arguments[4], dict(argument.split("=", 1) for argument in arguments[5:])
-database = sqlite3.connect({database!r}, timeout=30)
-item = int(values["elid"])
-if function == "service.saveparam":
-    name, value = next((n, v) for n, v in values.items() if n not in ("elid", "crypted", "sok"))
-    table = "itemparam"
-    if values["crypted"] == "on":
-        table = "itemcryptedparam"
-        key = load_pem_private_key(open({key!r}, "rb").read(), None).public_key()
-        value = base64.b64encode(key.encrypt(value.encode(), padding.PKCS1v15())).decode()
-    database.execute(f"DELETE FROM {{table}} WHERE item = ? AND intname = ?", (item, name))
-    database.execute(f"INSERT INTO {{table}} (item, intname, value) VALUES (?, ?, ?)", (item, name, value))
-else:
-    ends = {{"open": 2, "suspend": 3, "resume": 2, "setparam": 2, "close": 4}}
-    status = ends[function.removeprefix("service.post")]
-    database.execute("UPDATE item SET status = ? WHERE id = ?", (status, item))
-    database.execute("DELETE FROM runningoperation WHERE item = ?", (item,))
-database.commit()
-print(json.dumps({{"doc": {{"ok": ""}}}}))
-'''
+from tests.acceptance.panel import install_mgrctl, read_calls
 
 
 @pytest.fixture
 def panel(make_world: MakeWorld) -> World:
     """A world whose billing is told everything by mgrctl."""
     world = make_world()
-    source = STAND_IN.format(
-        log=str(world.land.folder / "mgrctl.log"),
-        database=world.land.database_url.removeprefix("sqlite:///"),
-        key=str(world.land.folder / "billmgr.pem"),
-    )
-    tool = write_python_program(world.land.folder / "mgrctl", source)
-    world.land.configure({"billmanager": {"writer": "mgrctl", "mgrctl": str(tool)}})
+    world.land.configure(install_mgrctl(world))
     return world
-
-
-def read_calls(world: World) -> list[str]:
-    """The functions that were called, in order."""
-    log = world.land.folder / "mgrctl.log"
-    if not log.exists():
-        return []
-    return [json.loads(line)[4] for line in log.read_text("utf-8").splitlines()]
 
 
 def test_a_service_being_opened_is_delivered_and_its_operation_ended_once(panel: World) -> None:

@@ -1,0 +1,258 @@
+"""Runs a scenario again and again, each time killed at another effect, and compares how the world ends.
+
+A run is a process of its own, forked from one that has loaded everything (multiprocessing's fork server), and
+is killed by a real SIGKILL. Before each run billing, journal and servers are put back to what they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import random
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+from reconciler.sandbox.emulator import Call, CloudEmulator, CloudSnapshot, Fault
+from tests.acceptance.conftest import World
+from tests.acceptance.crash import victim
+from tests.acceptance.crash.effects import Fate, When
+from tests.acceptance.crash.scenarios import Scenario
+from tests.acceptance.panel import read_calls
+
+RUN_SECONDS = 120.0
+"""Far more than a run takes; a run that hangs is a failure."""
+_CHANGING = ("http POST", "http PUT", "http DELETE")
+
+
+def open_fork_server() -> ForkServerContext:
+    """A process that has loaded the program, from which runs are forked."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.acceptance.crash.victim"])
+    return context
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A world at one moment."""
+
+    files: dict[Path, bytes]
+    clouds: tuple[CloudSnapshot, ...]
+
+
+class Harness:
+    """One scenario in one world."""
+
+    def __init__(
+        self, world: World, scenario: Scenario, number: int, context: ForkServerContext, seed: int = 0
+    ) -> None:
+        self._world = world
+        self._scenario = scenario
+        self._context = context
+        self._random = random.Random(seed)
+        self._report_path = world.land.folder / "report.json"
+        self.item = scenario.prepare(world, number)
+        self._saved = self._save()
+        self.effects = self._run_undisturbed()
+        self.expected = self.describe()
+
+    # -- runs
+
+    def _run_undisturbed(self) -> list[str]:
+        self._restore()
+        report, recovery = self._command(None), self._recover(None)
+        assert report is not None
+        assert recovery is not None
+        assert (report.error, recovery.error, recovery.rounds) == (None, None, 1), (report, recovery)
+        return report.effects
+
+    def list_fates(self) -> list[Fate]:
+        """Every effect, with everything that can happen at it."""
+        fates = [Fate(0, "before")]
+        for number, name in enumerate(self.effects):
+            whens: list[When] = ["after", "lost"]
+            if name in {*_CHANGING, "mgrctl"}:
+                whens.append("late")
+            fates += [Fate(number, when) for when in whens]
+        return fates
+
+    def try_fate(self, fate: Fate, second: Fate | None = None) -> None:
+        """Run the scenario with a fate, let it recover (with a second fate on the way), and compare.
+
+        Raises:
+            AssertionError: it ended otherwise than undisturbed.
+        """
+        self._restore()
+        report = self._command(fate)
+        assert (report is None) == (fate.when in {"before", "after"}), "not everything repeats itself"
+        self._carry_out_late(report)
+        if self._scenario.command != "pass":  # the operator, who got no answer, asks again
+            for again in (second, None) if second else (None,):
+                self._command(again)
+        elif second is not None:
+            self._recover(second)
+        report = self._recover(None)
+        assert report is not None
+        assert report.error is None, report.error
+        found = self.describe()
+        differences = {name: value for name, value in found.items() if value != self.expected[name]}
+        assert not differences, (
+            f"{differences} instead of { ({name: self.expected[name] for name in differences}) }"
+        )
+
+    def list_second_fates(self, count: int) -> list[tuple[Fate, Fate]]:
+        """Some pairs: killed, and killed again while recovering."""
+        fates = self.list_fates()
+        numbers = range(4, 4 + 2 * len(self.effects))
+        return [
+            (self._random.choice(fates), Fate(self._random.choice(numbers), "after")) for _ in range(count)
+        ]
+
+    def _command(self, fate: Fate | None) -> victim.Report | None:
+        arguments = (self.item, self._scenario.command, fate)
+        with self._breaking(fate, self.effects if fate else ()):
+            return self._fork(victim.run, arguments)
+
+    def _recover(self, fate: Fate | None) -> victim.Report | None:
+        return self._fork(victim.recover, (self.item, fate))
+
+    def _fork(self, target: Any, arguments: tuple[Any, ...]) -> victim.Report | None:
+        self._report_path.unlink(missing_ok=True)
+        common = (str(self._world.land.config_path), str(self._report_path), self._world.now.isoformat())
+        process = self._context.Process(target=target, args=(*common, *arguments))
+        process.start()
+        process.join(RUN_SECONDS)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise AssertionError(f"a run has hung: {arguments}")
+        if process.exitcode == -signal.SIGKILL:
+            return None
+        assert process.exitcode == 0, f"exit code {process.exitcode}: {arguments}"
+        return victim.read_report(self._report_path)
+
+    @contextlib.contextmanager
+    def _breaking(self, fate: Fate | None, effects: Sequence[str]) -> Iterator[None]:
+        """Have the servers do wrong what belongs to a fate: break a connection, act late."""
+        clouds = self._world.land.clouds
+        first = self._scenario.fault() if self._scenario.fault else None
+        faults = [] if first is None else [first]
+        if fate and fate.when in {"lost", "late"} and effects[fate.number].startswith("http"):
+            place = sum(name.startswith("http") for name in effects[: fate.number])
+            late_after = 0 if fate.when == "late" else None
+            nth = _Nth(place)
+            faults.insert(
+                0, Fault(nth, "drop", after_effect=fate.when == "lost", late_after=late_after, times=None)
+            )
+        for cloud in clouds:
+            cloud.faults[:] = faults
+        try:
+            yield
+        finally:
+            for cloud in clouds:
+                cloud.faults.clear()
+
+    def _carry_out_late(self, report: victim.Report | None) -> None:
+        for cloud in self._world.land.clouds:
+            cloud.carry_out_late()
+        for command in report.late if report else ():
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def get_state(self) -> str:
+        """The state in which the undisturbed run ended."""
+        journal: Any = self.expected["journal"]
+        return str(journal["service"][0])
+
+    # -- worlds
+
+    def _save(self) -> Saved:
+        files = {path: path.read_bytes() for path in self._list_files()}
+        return Saved(files, tuple(cloud.snapshot() for cloud in self._world.land.clouds))
+
+    def _restore(self) -> None:
+        self._world.billing.engine.dispose()  # a connection must not believe its cache
+        for path in self._list_files():
+            path.unlink()
+        for path, content in self._saved.files.items():
+            path.write_bytes(content)
+        for cloud, snapshot in zip(self._world.land.clouds, self._saved.clouds, strict=True):
+            cloud.restore(snapshot)
+
+    def _list_files(self) -> list[Path]:
+        folder, database = (
+            self._world.land.folder,
+            Path(self._world.land.database_url.removeprefix("sqlite:///")),
+        )
+        found = [
+            *database.parent.glob(f"{database.name}*"),
+            *folder.glob("journal.db*"),
+            folder / "mgrctl.log",
+        ]
+        return [path for path in found if path.exists()]
+
+    def describe(self) -> dict[str, object]:
+        """Everything that must be the same in the end."""
+        world, item = self._world, self.item
+        return {
+            "accounts": [_describe_accounts(cloud) for cloud in world.land.clouds],
+            "card": world.billing.get_params(item),
+            "status": world.billing.get_status(item),
+            "operation ended": [call for call in read_calls(world) if call.startswith("service.post")],
+            "journal": self._describe_journal(),
+            "delivered": self._is_delivered(),
+        }
+
+    def _is_delivered(self) -> bool:
+        """Whether what is on the card logs in, once the account is enabled for the question."""
+        account = self._world.get_account(self.item)
+        if account is None:
+            return False
+        was_enabled, account.is_enabled = account.is_enabled, True
+        try:
+            return self._world.is_delivered(self.item)
+        finally:
+            account.is_enabled = was_enabled
+
+    def _describe_journal(self) -> dict[str, object]:
+        with contextlib.closing(sqlite3.connect(self._world.land.folder / "journal.db")) as journal:
+            columns = "state, ownership, account_server_id, account_userid, is_provisioned, applied_email, "
+            columns += "quarantine_reason, retired_since IS NOT NULL, blocked_by, last_error"
+            query = f"SELECT {columns} FROM service WHERE item_id = ?"
+            kept = "SELECT count(*) FROM intent WHERE password IS NOT NULL"
+            unanswered = "SELECT count(*) FROM intent WHERE kind = 'create' AND outcome IN ('unknown')"
+            return {
+                "service": journal.execute(query, (self.item,)).fetchone(),
+                "passwords kept": journal.execute(kept).fetchone()[0],
+                "open creates": journal.execute(unanswered).fetchone()[0],
+            }
+
+
+class _Nth:
+    """Matches one request, by its place among all that come from now on."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+        self._seen = 0
+
+    def __call__(self, _call: Call) -> bool:
+        self._seen += 1
+        return self._seen == self._place + 1
+
+
+def _describe_accounts(cloud: CloudEmulator) -> dict[str, object]:
+    with cloud.lock:
+        return {
+            key: (
+                account.userid,
+                account.quota_definition,
+                account.email,
+                account.is_enabled,
+                sorted(account.groups),
+            )
+            for key, account in cloud.accounts.items()
+        }

@@ -325,6 +325,10 @@ class CloudEmulator(CloudService):
         """The latest requests, oldest first."""
         return self.log.kept()
 
+    def take_calls(self) -> list[Call]:
+        """The same, once: they are forgotten one by one, and stay counted."""
+        return self.log.take()
+
     def mutating_calls(self) -> list[Call]:
         """Those of `calls` that asked for a change, allowed or not."""
         return [call for call in self.log.kept() if call.is_mutating]

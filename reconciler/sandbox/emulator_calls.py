@@ -137,6 +137,13 @@ class CallLog:
             self._counts.clear()
             self._mutating_count = 0
 
+    def take(self) -> list[Call]:
+        """The latest requests, oldest first, which are forgotten now; they stay counted."""
+        with self._lock:
+            taken = list(self._calls)
+            self._calls.clear()
+            return taken
+
     def kept(self) -> list[Call]:
         """The latest requests, oldest first."""
         with self._lock:

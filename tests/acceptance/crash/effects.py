@@ -21,10 +21,10 @@ from bm_db.engine import Database
 from bm_db.mgrctl_writer import MgrctlWriter
 from reconciler.journal.store import Store
 
-When = Literal["before", "after", "lost", "late"]
+When = Literal["before", "after", "lost", "late", "overtaken"]
 """What goes wrong: killed before the effect, or killed after it (which is before the next one: in between
 nothing leaves the program); or it happens and its answer is lost; or there is no answer, and it happens late:
-only after the process has ended."""
+only after the process has ended, or ("overtaken") after it has looked once and has seen nothing of it."""
 
 
 @dataclass(frozen=True)

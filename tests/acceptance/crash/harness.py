@@ -12,7 +12,7 @@ import random
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -28,6 +28,8 @@ from tests.acceptance.panel import read_calls
 RUN_SECONDS = 120.0
 """Far more than a run takes; a run that hangs is a failure."""
 _CHANGING = ("http POST", "http PUT", "http DELETE")
+_LATE_AFTER: Mapping[When, int | None] = {"lost": None, "late": 0, "overtaken": 2}
+"""When a server carries out a request that it does not answer: see `Fault.late_after`."""
 
 
 def open_fork_server() -> ForkServerContext:
@@ -75,9 +77,13 @@ class Harness:
         """Every effect, with everything that can happen at it."""
         fates = [Fate(0, "before")]
         for number, name in enumerate(self.effects):
-            whens: list[When] = ["after", "lost"]
+            whens: list[When] = ["after"]
+            if name != "http GET":  # a read has no effect whose answer could be lost
+                whens.append("lost")
             if name in {*_CHANGING, "mgrctl"}:
                 whens.append("late")
+            if name in _CHANGING:
+                whens.append("overtaken")
             fates += [Fate(number, when) for when in whens]
         return fates
 
@@ -108,7 +114,7 @@ class Harness:
     def list_second_fates(self, count: int) -> list[tuple[Fate, Fate]]:
         """Some pairs: killed, and killed again while recovering."""
         fates = self.list_fates()
-        numbers = range(4, 4 + 2 * len(self.effects))
+        numbers = range(len(self.effects))
         return [
             (self._random.choice(fates), Fate(self._random.choice(numbers), "after")) for _ in range(count)
         ]
@@ -142,10 +148,9 @@ class Harness:
         clouds = self._world.land.clouds
         first = self._scenario.fault() if self._scenario.fault else None
         faults = [] if first is None else [first]
-        if fate and fate.when in {"lost", "late"} and effects[fate.number].startswith("http"):
-            place = sum(name.startswith("http") for name in effects[: fate.number])
-            late_after = 0 if fate.when == "late" else None
-            nth = _Nth(place)
+        if fate and fate.when in _LATE_AFTER and effects[fate.number].startswith("http"):
+            late_after = _LATE_AFTER[fate.when]
+            nth = _Nth(sum(name.startswith("http") for name in effects[: fate.number]))
             faults.insert(
                 0, Fault(nth, "drop", after_effect=fate.when == "lost", late_after=late_after, times=None)
             )

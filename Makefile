@@ -17,8 +17,10 @@ BENCHMARKS = $(sort $(patsubst benchmarks/%.py,%,$(shell grep -l __main__ benchm
 PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
 # Arguments of a partial run, e.g. make test ARGS="tests/unit/nc -k quota"; the coverage gate is left out then.
 ARGS ?=
+FUZZ_SECONDS ?= 60
+MINUTES ?= 3
 
-.PHONY: help setup demo install uninstall test check bench docs clean distclean lock
+.PHONY: help setup demo install uninstall test check fuzz soak bench docs clean distclean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -44,13 +46,21 @@ else
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 endif
 
-check: .venv/.ready-check ## style, types, layers, scripts
+check: .venv/.ready-check ## style, types, layers, security, pinned packages, scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy scripts
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r states bm_db nc reconciler
+	$(BIN)/python scripts/audit_packages.py
 	for script in scripts/setup scripts/install .ci/run; do bash -n "$$script" || exit 1; done
+
+fuzz: .venv/.ready-check ## any bytes and rows into the parsers, a minute for each of them (FUZZ_SECONDS=)
+	$(BIN)/python -m scripts.fuzz --seconds $(FUZZ_SECONDS)
+
+soak: .venv/.ready-test ## a provider under siege: faults, changes, kills, for MINUTES= (3); fails on any violation
+	$(BIN)/python -m tests.soak.soak --minutes $(MINUTES)
 
 bench: .venv/.ready-check ## the benchmarks (printed ratios, not timed tests)
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done

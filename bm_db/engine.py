@@ -95,9 +95,14 @@ class Database:
         with (
             translated_failures(self.address),
             self._engine.connect().execution_options(is_writing=True) as connection,
-            connection.begin(),
         ):
-            yield connection
+            if self.dialect_name == "postgresql":
+                # SQLAlchemy makes READ WRITE of what a read before has set, and so would write into a
+                # database that its administrator has made read-only.
+                driver: Any = connection.connection.dbapi_connection
+                driver.read_only = None
+            with connection.begin():
+                yield connection
 
     def close(self) -> None:
         """Close every connection that is not in use."""

@@ -82,7 +82,7 @@ _CURES: Final[dict[type[errors.BillingError], tuple[str, str]]] = {
     ),
     errors.BillingAccessDenied: (
         "refused access",
-        'check user, password and GRANT SELECT (for writer = "sql" also INSERT and UPDATE)',
+        'check user, password and GRANT SELECT (for writer = "sql" also INSERT and UPDATE, not read-only)',
     ),
     errors.BillingStatementFailed: (
         "refused a statement",

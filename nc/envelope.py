@@ -6,13 +6,14 @@ XML comes from Nextcloud for a refused login in spite of ``format=json``.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, NoReturn
-from urllib.parse import quote_plus
+from urllib.parse import quote, quote_plus
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -23,6 +24,9 @@ from nc.errors import BadAnswer
 SNIPPET_LENGTH: Final = 120
 _MESSAGE_LENGTH: Final = 300
 _MAX_XML_DEPTH: Final = 50
+_MAX_XML_BYTES: Final = 256 * 1024
+"""Only refused logins come in XML; a tree of it takes forty times its size."""
+_BASIC: Final = re.compile(r"\b(Basic[\s\\]+)[A-Za-z0-9+/=_-]{4,}", re.IGNORECASE)
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -44,15 +48,28 @@ class Envelope:
 def clean_text(text: str, limit: int = _MESSAGE_LENGTH, secrets: Collection[str] = ()) -> str:
     """One line fit for a log: control characters gone, blanks folded, secrets masked, cut to the limit."""
     for secret in secrets:
-        # Also as it stands in a form or a page that repeats the request.
-        for shape in {secret, quote_plus(secret), json.dumps(secret)[1:-1]}:
-            if shape:
+        if 0 < len(secret) <= len(text):  # no shape of it is shorter
+            for shape in _list_shapes(secret):
                 text = text.replace(shape, "***")
+    text = _BASIC.sub(r"\1***", text)  # a header of ours
     # Cutting first keeps a hostile megabyte cheap; four times leaves room for what is dropped.
     text = text[: limit * 4]
     visible = "".join(" " if unicodedata.category(sign)[0] in "CZ" else sign for sign in text)
     folded = " ".join(visible.split())
     return folded if len(folded) <= limit else folded[: limit - 1] + "…"
+
+
+def _list_shapes(secret: str) -> list[str]:
+    """A secret as it stands in a form, a page or an answer that repeats the request; the longest first."""
+    page = html.escape(secret)
+    texts = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    shapes = {
+        *(secret, quote_plus(secret), quote(secret), quote(secret, safe="")),
+        # PHP writes ' and / in its own way.
+        *(page, page.replace("&#x27;", "&#039;"), html.escape(secret, quote=False)),
+        *(texts | {text.replace("/", "\\/") for text in texts}),
+    }
+    return sorted(shapes, key=len, reverse=True)
 
 
 def describe_body(body: bytes, secrets: Collection[str] = ()) -> str:
@@ -122,6 +139,8 @@ def _split_json(body: bytes, secrets: Collection[str]) -> tuple[dict[str, object
 
 def _split_xml(body: bytes, secrets: Collection[str]) -> tuple[dict[str, object], object]:
     problem = f"the server answered {describe_body(body, secrets)} instead of an OCS answer"
+    if len(body) > _MAX_XML_BYTES:
+        raise BadAnswer(problem)
     try:
         root = fromstring(body, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:

@@ -34,6 +34,7 @@ Judged = TypeVar("Judged")
 
 UNAUTHORISED_CODE: Final = 997
 _CONFIRMATION: Final = "password confirmation is required"
+_KEPT_SECRETS: Final = 32
 _MAINTENANCE_HEADER: Final = "x-nextcloud-maintenance-mode"
 
 
@@ -73,6 +74,7 @@ class Exchange:
         self._transport = transport
         self._on_call = on_call
         self._instance_id: str | None = None
+        self._sent_secrets: tuple[str, ...] = ()
 
     @property
     def host(self) -> str:
@@ -143,6 +145,7 @@ class Exchange:
         raw: RawAnswer | None = None
         answer: Answer | None = None
         is_ambiguous = False
+        self._remember_secrets(call)
         started = time.monotonic()
         try:
             raw = send()
@@ -169,9 +172,14 @@ class Exchange:
                 status=raw.status,
             )
 
+    def _remember_secrets(self, call: Call) -> None:
+        new = tuple(secret for secret in call.secrets if secret not in self._sent_secrets)
+        if new:
+            self._sent_secrets = (*self._sent_secrets, *new)[-_KEPT_SECRETS:]
+
     def _secrets(self, call: Call) -> tuple[str, ...]:
-        """What no message may repeat, even when the server does."""
-        return (*call.secrets, self._transport.password)
+        """What no message may repeat, even when the server does, also in its answers to later calls."""
+        return (*call.secrets, *self._sent_secrets, self._transport.password)
 
     def _report(
         self, call: Call, started: float, status: int | None, code: int | None, *, is_ambiguous: bool

@@ -37,7 +37,8 @@ MAX_IDLE_SECONDS: Final = 2.0
 _READ_BYTES: Final = 64 * 1024
 _SESSION_COOKIE: Final = re.compile(r"(oc[a-z0-9]{10})=")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_SEE_OTHER: Final = 303
+_REDIRECTS: Final = frozenset({301, 302, _SEE_OTHER, 307, 308})
 
 
 def _basic(username: str, password: str) -> str:
@@ -305,21 +306,24 @@ class Transport:
         Raises:
             RedirectRefused: to another address, or for a call that changes something.
             BadAnswer: it leads nowhere.
+            OutcomeUnknown: it leads nowhere, or says that a change was carried out (303).
         """
         try:
             target = urljoin(url, answer.headers["location"])
             parts = urlsplit(target)
             is_same = _origin(parts) == _origin(urlsplit(url))
         except (KeyError, ValueError) as error:
-            raise BadAnswer(f"{self.host} redirects without saying where", status=answer.status) from error
+            lost = BadAnswer(f"{self.host} redirects without saying where", status=answer.status)
+            raise ambiguous(call, lost) from error
         if is_same and not call.is_mutating:
             return target
         address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.removesuffix(call.path)}"
-        raise RedirectRefused(
-            f"{self.host} redirects to {clean_text(address, 200)}: "
+        refused = RedirectRefused(
+            f"{self.host} redirects to {clean_text(address, 200, (*call.secrets, self.password))}: "
             "put this address into the server's URL in BILLmanager",
             status=answer.status,
         )
+        raise ambiguous(call, refused) if answer.status == _SEE_OTHER else refused
 
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:

@@ -121,9 +121,17 @@ def _open_writer(config: Config, billing: Billing) -> BillingWriter:
 
 
 def _open_journal(config: Config, *, is_dry_run: bool) -> Journal:
+    return open_journal(get_journal_url(config), config.reconciler.journal_key_file, is_dry_run=is_dry_run)
+
+
+def get_journal_url(config: Config) -> str:
+    """Where the journal is, with its password.
+
+    Raises:
+        ConfigInvalid: the password's file cannot be read.
+    """
     section = config.reconciler
-    url = section.journal_url
-    if section.journal_password_file is not None:
-        password = read_secret(section.journal_password_file)
-        url = sa.make_url(url).set(password=password).render_as_string(hide_password=False)
-    return open_journal(url, section.journal_key_file, is_dry_run=is_dry_run)
+    if section.journal_password_file is None:
+        return section.journal_url
+    password = read_secret(section.journal_password_file)
+    return sa.make_url(section.journal_url).set(password=password).render_as_string(hide_password=False)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from reconciler.config_faults import ConfigInvalid, describe, one_line, shown_path
-from reconciler.config_files import check_files, read_secret
+from reconciler.config_files import check_files, check_permissions, read_secret
 from reconciler.config_sections import Config, ServerSettings
 from reconciler.config_values import is_loopback_host, split_listen
 
@@ -28,6 +28,7 @@ __all__ = [
     "ConfigInvalid",
     "ServerSettings",
     "check_files",
+    "check_permissions",
     "find_path",
     "load_config",
     "parse_config",

@@ -1,8 +1,8 @@
-"""The files that config.toml names: reads the secrets in them and tells what is wrong with them.
+"""config.toml and the files that it names: reads the secrets in them and tells what is wrong with them.
 
 `check_files` is called by ``validate-config`` and before the daemon starts, apart from loading:
-``status`` may be run by somebody who cannot read every secret. `read_secret` is called by the
-composition root.
+``status`` may be run by somebody who cannot read every secret. `check_permissions`, which opens nothing, is
+called by every command that works with the configuration. `read_secret` is called by the composition root.
 """
 
 from __future__ import annotations
@@ -45,6 +45,25 @@ def read_secret(path: Path) -> str:
     return text
 
 
+def check_permissions(config: Config, config_file: Path) -> list[str]:
+    """What others than owner and group could read or change, one line each; nothing is opened.
+
+    Args:
+        config: what is in the file.
+        config_file: config.toml. It holds no secret: it may be read by everybody, but not be changed.
+    """
+    faults = []
+    mode = _get_mode(config_file)
+    if mode & stat.S_IWOTH:
+        faults.append(
+            f"{config_file} can be changed by everybody (mode {mode:04o}); run: chmod o-w {config_file}"
+        )
+    secrets = {**_list_secrets(config), "reconciler.journal_key_file": config.reconciler.journal_key_file}
+    for key, path in secrets.items():
+        faults += _permission_faults(key, path)
+    return faults
+
+
 def check_files(config: Config) -> list[str]:
     """Every fault of the files that the configuration names, one line each; empty when all are in order.
 
@@ -52,17 +71,9 @@ def check_files(config: Config) -> list[str]:
     at the first start), but when it is there it must be a key.
     """
     billmanager, reconciler = config.billmanager, config.reconciler
-    secrets = {
-        "billmanager.db_conf": billmanager.db_conf,
-        "billmanager.database_password_file": billmanager.database_password_file,
-        "billmanager.private_key_file": billmanager.private_key_file,
-        "reconciler.journal_password_file": reconciler.journal_password_file,
-        "http.token_file": config.http.token_file,
-    }
     faults: list[str] = []
-    for key, path in secrets.items():
-        if path is not None:
-            faults += _secret_faults(key, path)
+    for key, path in _list_secrets(config).items():
+        faults += _secret_faults(key, path)
     key_file = reconciler.journal_key_file
     if os.access(key_file, os.F_OK):
         faults += _secret_faults("reconciler.journal_key_file", key_file) or _journal_key_faults(key_file)
@@ -78,22 +89,49 @@ def check_files(config: Config) -> list[str]:
     return faults
 
 
+def _list_secrets(config: Config) -> dict[str, Path]:
+    """The files that must hold a secret, by the key that names them."""
+    billmanager = config.billmanager
+    files = {
+        "billmanager.db_conf": billmanager.db_conf,
+        "billmanager.database_password_file": billmanager.database_password_file,
+        "billmanager.private_key_file": billmanager.private_key_file,
+        "reconciler.journal_password_file": config.reconciler.journal_password_file,
+        "http.token_file": config.http.token_file,
+    }
+    return {key: path for key, path in files.items() if path is not None}
+
+
 def _secret_faults(key: str, path: Path) -> list[str]:
     try:
         read_secret(path)
-        mode = path.stat().st_mode
     except ConfigInvalid as error:
         return [f"{key}: {line}" for line in error.errors]
+    return _permission_faults(key, path)
+
+
+def _permission_faults(key: str, path: Path) -> list[str]:
+    mode = _get_mode(path)
     if mode & stat.S_IRWXO:
-        return [
-            f"{key}: {path} is open to everybody (mode {stat.S_IMODE(mode):04o}); run: chmod o-rwx {path}"
-        ]
+        return [f"{key}: {path} is open to everybody (mode {mode:04o}); run: chmod o-rwx {path}"]
     return []
 
 
-def _journal_key_faults(path: Path) -> list[str]:
+def _get_mode(path: Path) -> int:
+    """A file's permission bits; none for what cannot be seen or is no file: whoever reads it says so."""
     try:
-        is_key = len(base64.b64decode(read_secret(path).encode(), altchars=b"-_", validate=True)) == 32
+        mode = path.stat().st_mode
+    except OSError:
+        return 0
+    return stat.S_IMODE(mode) if stat.S_ISREG(mode) else 0
+
+
+def _journal_key_faults(path: Path) -> list[str]:
+    try:  # while it is being changed, it holds several
+        keys = [
+            base64.b64decode(key, altchars=b"-_", validate=True) for key in read_secret(path).encode().split()
+        ]
+        is_key = bool(keys) and all(len(key) == 32 for key in keys)
     except binascii.Error:
         is_key = False
     if is_key:

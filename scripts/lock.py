@@ -1,4 +1,4 @@
-"""Writes requirements.lock and requirements-dev.lock; called by ``make lock``.
+"""Writes requirements.lock, requirements-dev.lock and requirements-fuzz.lock; called by ``make lock``.
 
 pip itself resolves the newest versions that pyproject.toml allows, once for every supported Python, each in
 a scratch environment (``pip install --dry-run --report``: nothing is installed). Only names and versions are
@@ -71,12 +71,14 @@ def render(pins_by_python: dict[str, Pins]) -> list[str]:
 
 
 def main() -> None:
-    """Resolve for every supported Python and write both files."""
+    """Resolve for every supported Python and write the files."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     runtime = project["project"]["dependencies"] + project["build-system"]["requires"]
-    dev = project["project"]["optional-dependencies"]["dev"]
+    extras = project["project"]["optional-dependencies"]
+    dev, fuzz = extras["dev"], extras["fuzz"]
     runtime_pins: dict[str, Pins] = {}
     dev_pins: dict[str, Pins] = {}
+    fuzz_pins: dict[str, Pins] = {}
     for version in SUPPORTED:
         interpreter = find_interpreter(version)
         print(f"lock: resolving for Python {version}")
@@ -89,11 +91,15 @@ def main() -> None:
             dev_pins[version] = {
                 name: pin for name, pin in everything.items() if name not in runtime_pins[version]
             }
+            resolved = resolve(python, fuzz, folder, everything)
+            fuzz_pins[version] = {name: pin for name, pin in resolved.items() if name not in everything}
     head = f"# Written by `make lock` for Python {SUPPORTED[0]} to {SUPPORTED[-1]}; not by hand.\n"
     runtime_note = "# What the program runs on, and setuptools, which installs the project itself.\n"
     dev_note = "# What tests and checks need besides requirements.lock.\n"
     (ROOT / "requirements.lock").write_text(head + runtime_note + "\n".join(render(runtime_pins)) + "\n")
     (ROOT / "requirements-dev.lock").write_text(head + dev_note + "\n".join(render(dev_pins)) + "\n")
+    fuzz_note = "# What `make fuzz` needs besides requirements-dev.lock.\n"
+    (ROOT / "requirements-fuzz.lock").write_text(head + fuzz_note + "\n".join(render(fuzz_pins)) + "\n")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_a_secret_that_cannot_be_read(world: World, tmp_path: Path) -> None:
 
     def empty() -> None:
         secret.rmdir()
-        secret.touch()
+        secret.touch(0o600)
 
     stages: tuple[tuple[Callable[[], object], str], ...] = (
         (lambda: None, "No such file or directory"),

@@ -1,8 +1,9 @@
-"""A provider under siege: faulty servers, changes by the second, and a daemon that is killed again and again.
+"""A provider under siege: faulty servers, changes by the second, a daemon that is killed again and again.
 
-``make soak MINUTES=3``, or ``python -m tests.soak.soak --services 10000 --servers 10 --minutes 3``. Billing is
-a real MariaDB, the daemon a real process that gets SIGKILL every few seconds. Meanwhile everything that reaches
-a server is judged; in the end faults and kills stop, and every service must come to be as billing wants it.
+``make soak MINUTES=3``, or ``python -m tests.soak.soak --services 10000 --servers 10 --minutes 3``. Billing
+is a real MariaDB, the daemon a real process that gets SIGKILL every few seconds. Meanwhile everything that
+reaches a server is judged; in the end faults and kills stop, and every service must come to be as billing
+wants it.
 Exit code 1 for any violation, or for a service that does not converge.
 """
 

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-fuzz.lock")
 PYTHONS = ("3.11", "3.12", "3.13")
 
 # In pieces, so that this file is not one of those that name them.
@@ -70,9 +70,9 @@ def test_lock_satisfies_what_the_project_asks_for(python: str) -> None:
     environment.update(python_version=python, python_full_version=f"{python}.0")
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = project["project"]["dependencies"] + project["build-system"]["requires"]
-    wanted_dev = project["project"]["optional-dependencies"]["dev"]
+    extras = project["project"]["optional-dependencies"]
     pins: dict[str, str] = {}
-    for name, requirements in zip(LOCKS, (wanted, wanted_dev), strict=True):
+    for name, requirements in zip(LOCKS, (wanted, extras["dev"], extras["fuzz"]), strict=True):
         lines = (ROOT / name).read_text().splitlines()
         for pin in [Requirement(line) for line in lines if not line.startswith("#")]:
             if pin.marker is None or pin.marker.evaluate(environment):

@@ -29,8 +29,9 @@ ROUNDS = 40
 
 
 def add_password(journal: Journal) -> None:
-    begun = begin(journal, take(journal), make_step(StepKind.CREATE), password=PASSWORD)
-    finish(journal, begun, Outcome.DONE)
+    lease = take(journal)
+    finish(journal, begin(journal, lease, make_step(StepKind.CREATE), password=PASSWORD), Outcome.DONE)
+    journal.leases.release(lease, NOW)
 
 
 def fail_to_read(path: Path, *, may_create: bool = True) -> str:
@@ -63,7 +64,7 @@ def test_key_stays_the_same(tmp_path: Path) -> None:
 def test_missing_key_is_made_anew_while_no_password_needs_it(tmp_path: Path) -> None:
     journal = open_sqlite(tmp_path)
     add_password(journal)
-    journal.intents.mark_delivered(7)
+    journal.intents.mark_delivered(take(journal), NOW)
     journal.close()
     (tmp_path / "journal.key").unlink()
     open_sqlite(tmp_path).close()

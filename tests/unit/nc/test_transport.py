@@ -516,6 +516,30 @@ def test_changing_follows_no_redirect_at_all() -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(("status", "headers"), [(303, {"Location": "/done"}), (302, {}), (303, {})])
+def test_a_redirect_that_does_not_say_that_nothing_was_done_leaves_a_change_unknown(
+    status: int, headers: dict[str, str]
+) -> None:
+    with (
+        HttpServer(lambda _: Reply(status, headers=headers)) as server,
+        transport_to(server.url) as transport,
+        pytest.raises(OutcomeUnknown),
+    ):
+        transport.send(CHANGE)
+
+
+def test_a_redirect_does_not_bring_our_secrets_into_a_message() -> None:
+    call = Call("set_password", "PUT", "/x", form=(("value", "hidden"),), secrets=("hidden",))
+    with (
+        HttpServer(
+            lambda _: Reply(302, headers={"Location": "http://evil.example/hidden/s3cret-admin"})
+        ) as server,
+        transport_to(server.url) as transport,
+        pytest.raises(RedirectRefused, match=r"redirects to http://evil\.example/\*\*\*/\*\*\*: "),
+    ):
+        transport.send(call)
+
+
 def test_redirects_in_a_circle_end() -> None:
     with (
         HttpServer(lambda seen: Reply(302, headers={"Location": seen.path})) as server,

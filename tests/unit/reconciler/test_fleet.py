@@ -72,11 +72,27 @@ def test_another_installation_behind_the_url_stops_the_server_until_approved(wor
         assert world.record.instance_id == known
     assert world.cloud.mutating_calls() == []
 
-    world.server.approve_identity()
+    assert world.server.strange_identity == "nextcloud ocabcdefghij"
+    world.server.approve_identity("nextcloud ocabcdefghij")
     world.server.ensure_ready()
     assert (world.record.instance_id, world.record.strange_identity) == ("ocabcdefghij", None)
     world.start()
     world.server.ensure_ready()
+
+
+def test_only_the_installation_that_was_approved_is_the_right_one(world: World) -> None:
+    world.server.ensure_ready()
+    world.cloud.set_instance_id("ocabcdefghij")
+    world.start()
+    stop_of(world.server)
+    world.cloud.set_instance_id("ocklmnopqrst")
+    world.server.approve_identity("nextcloud ocabcdefghij")
+    for _ in range(2):
+        assert stop_of(world.server).cause == "identity"
+        assert world.record.instance_id == "ocabcdefghij"
+        assert world.record.strange_identity == "nextcloud ocklmnopqrst"
+        world.start()
+    assert world.cloud.mutating_calls() == []
 
 
 def test_strange_installation_stays_strange_after_a_restart(world: World) -> None:
@@ -107,9 +123,20 @@ def test_another_product_stops_the_server_until_approved(world: World) -> None:
     world.journal.servers.update(world.server.id, product="owncloud")
     world.start()
     assert stop_of(world.server).cause == "identity"
-    world.server.approve_identity()
+    world.server.approve_identity(str(world.server.strange_identity))
     world.server.ensure_ready()
     assert world.record.product == "nextcloud"
+
+
+def test_an_installation_that_does_not_say_its_id_is_approved_by_its_product(world: World) -> None:
+    world.server.ensure_ready()
+    known = world.cloud.instance_id
+    world.journal.servers.update(world.server.id, strange_identity="owncloud unknown")
+    world.server.approve_identity("owncloud unknown")
+    assert (world.record.product, world.record.instance_id) == ("owncloud", None)
+    world.start()
+    assert "known is owncloud None" in str(stop_of(world.server))
+    assert world.record.strange_identity == f"nextcloud {known}"
 
 
 def test_new_version_is_only_recorded(world: World) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.config_sections import GuardsSection
-from reconciler.guards import Guard, Guards, Refusal
+from reconciler.guards import CapUse, Guard, Guards, ReadVerdict, Refusal
 from reconciler.journal import Journal, Outcome, ServiceRecord
 from states import Step, StepKind
 from tests.unit.reconciler.samples import NOW, begin, do, make_desired, make_step, open_sqlite, take
@@ -174,6 +174,27 @@ def test_step_that_failed_for_certain_gives_its_place_back_and_an_unknown_one_ke
     assert guards.check_step(step, 1, NOW + MOMENT) is None
     begin(journal, take(journal), step)  # a crash: nobody knows what became of it
     assert guards.check_step(step, 1, NOW + MOMENT) is not None
+
+
+def test_how_far_each_cap_is_used_up_is_told_for_every_server(journal: Journal) -> None:
+    guards = make_guards(journal, min_disables=2, max_disables_percent=10.0)
+    do(journal, DELETE, now=NOW - HOUR)
+    do(journal, DISABLE, now=NOW - HOUR)
+    do(journal, DISABLE, outcome=Outcome.FAILED)
+    for _ in range(3):
+        do(journal, DISABLE, server_id=2)
+    do(journal, RECREATE, server_id=2)
+    do(journal, DECREASE)
+    assert guards.list_uses({1: 10, 2: 40}, NOW + MOMENT) == [
+        CapUse("deletions", 1, 1, 5, 24),
+        CapUse("deletions", 2, 0, 5, 24),
+        CapUse("disables", 1, 0, 2, 1),
+        CapUse("disables", 2, 3, 4, 1),
+        CapUse("recreations", 1, 0, 5, 1),
+        CapUse("recreations", 2, 1, 5, 1),
+        CapUse("quota_decreases", 1, 1, 20, 1),
+        CapUse("quota_decreases", 2, 0, 20, 1),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -348,6 +369,29 @@ def test_accepted_read_becomes_the_measure(journal: Journal) -> None:
     verdict = guards.get_read_verdict()
     assert (verdict.seen, verdict.good, verdict.is_suspicious) == (10, 10, False)
     assert not is_stopped(guards)
+
+
+def test_only_a_read_that_is_no_worse_than_the_one_that_was_shown_is_accepted(journal: Journal) -> None:
+    guards = make_guards(journal)
+    guards.record_read({1: 70, 2: 30})
+    shown = guards.record_read({1: 60})
+    assert shown.command == "reconciler approve desired-read --services 60"
+    guards.record_read({1: 59})
+    assert guards.accept_read(at_least=60).seen == 59
+    assert is_stopped(guards), "nobody has seen that one"
+    guards.record_read({1: 61})
+    guards.accept_read(at_least=60)
+    assert guards.get_read_verdict() == ReadVerdict(61, 61, False)
+
+
+def test_a_read_that_is_worse_than_the_accepted_one_is_suspicious_again(journal: Journal) -> None:
+    guards = make_guards(journal)
+    guards.record_read({1: 100})
+    guards.record_read({1: 50})
+    guards.accept_read()
+    assert not guards.record_read({1: 50}).is_suspicious
+    assert guards.record_read({1: 39}).is_suspicious
+    assert is_stopped(guards)
 
 
 def test_suspicious_read_is_remembered_over_a_restart(tmp_path: Path) -> None:

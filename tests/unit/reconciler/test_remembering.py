@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.journal import ServiceRecord
 from reconciler.remembering import (
+    enter,
     forget_account,
     get_agreed_email,
     make_mark,
@@ -31,6 +32,7 @@ from states import (
 )
 from tests.unit.reconciler.samples import NOW, PASSWORD, make_desired, make_step
 
+S = ServiceState
 EARLIER = NOW - timedelta(hours=5)
 FULL = Memory(
     state=ServiceState.ACTIVE,
@@ -75,29 +77,48 @@ def see(email: str | None) -> ObservedAccount:
 # -- the grace
 
 
-def test_first_read_that_wants_the_account_gone_starts_its_grace() -> None:
-    memory = recall(make_desired(wish=Wish.ABSENT), make_record(Memory()), NOW)
-    assert memory == Memory(retired_since=NOW)
+def test_grace_begins_when_an_account_is_seen_that_nobody_wants_not_with_the_wish() -> None:
+    memory = recall(make_desired(wish=Wish.ABSENT), make_record(Memory()))
+    assert memory == Memory()
+    assert enter(memory, S.RETIRING, NOW) == Memory(state=S.RETIRING, retired_since=NOW)
 
 
-def test_later_reads_leave_the_start_of_the_grace() -> None:
-    memory = recall(make_desired(wish=Wish.ABSENT), make_record(Memory(retired_since=EARLIER)), NOW)
+@pytest.mark.parametrize("state", [S.RETIRING, S.DELETING, S.BACKOFF, S.HELD, S.QUARANTINED])
+def test_later_reads_leave_the_start_of_the_grace(state: S) -> None:
+    record = make_record(Memory(state=state, retired_since=EARLIER))
+    memory = recall(make_desired(wish=Wish.ABSENT), record)
     assert memory.retired_since == EARLIER
+    assert enter(memory, S.RETIRING, NOW).retired_since == EARLIER
+    assert enter(memory, S.DELETING, NOW).retired_since == EARLIER
+
+
+@pytest.mark.parametrize("state", [S.ABSENT, S.DELETED])
+def test_account_that_comes_back_has_its_whole_grace_again(state: S) -> None:
+    gone = enter(Memory(state=S.DELETING, retired_since=EARLIER), state, NOW)
+    assert gone == Memory(state=state)
+    assert enter(gone, S.RETIRING, NOW).retired_since == NOW
+    known_so = Memory(state=state, retired_since=EARLIER)  # by an earlier version
+    assert enter(known_so, S.RETIRING, NOW).retired_since == NOW
+
+
+@pytest.mark.parametrize("state", [S.ACTIVE, S.SUSPENDED, S.PROVISIONING, S.BACKOFF])
+def test_other_states_leave_the_grace_as_it_is(state: S) -> None:
+    assert enter(Memory(retired_since=EARLIER), state, NOW) == Memory(state=state, retired_since=EARLIER)
 
 
 @pytest.mark.parametrize("wish", [Wish.ENABLED, Wish.DISABLED, Wish.NONE])
 def test_service_that_is_wanted_again_ends_the_grace(wish: Wish) -> None:
-    memory = recall(make_desired(wish=wish), make_record(Memory(retired_since=EARLIER)), NOW)
+    memory = recall(make_desired(wish=wish), make_record(Memory(retired_since=EARLIER)))
     assert memory.retired_since is None
 
 
 def test_operation_that_does_not_say_what_it_does_leaves_the_grace_as_it_is() -> None:
-    memory = recall(make_desired(wish=Wish.AS_IS), make_record(Memory(retired_since=EARLIER)), NOW)
+    memory = recall(make_desired(wish=Wish.AS_IS), make_record(Memory(retired_since=EARLIER)))
     assert memory.retired_since == EARLIER
 
 
 def test_vanished_row_changes_nothing() -> None:
-    assert recall(None, make_record(FULL, "other mark"), NOW) == FULL
+    assert recall(None, make_record(FULL, "other mark")) == FULL
 
 
 # -- quarantine
@@ -106,7 +127,7 @@ def test_vanished_row_changes_nothing() -> None:
 def test_quarantine_lasts_as_long_as_billing_wants_the_same() -> None:
     desired = make_desired()
     record = make_record(Memory(quarantine_reason="why"), make_mark(desired))
-    assert recall(desired, record, NOW).quarantine_reason == "why"
+    assert recall(desired, record).quarantine_reason == "why"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +146,7 @@ def test_quarantine_is_lifted_by_another_wish(change: dict[str, Any]) -> None:
     mark = make_mark(make_desired())
     changed = make_desired(**change)
     assert make_mark(changed) != mark
-    memory = recall(changed, make_record(Memory(quarantine_reason="why"), mark), NOW)
+    memory = recall(changed, make_record(Memory(quarantine_reason="why"), mark))
     assert memory.quarantine_reason is None
 
 

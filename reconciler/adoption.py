@@ -13,7 +13,7 @@ from typing import Final
 
 from reconciler.application import Application
 from reconciler.fleet import CloudServer
-from reconciler.journal import HistoryEntry, ServiceRecord, make_key
+from reconciler.journal import HistoryEntry, Lease, ServiceRecord, make_key
 from reconciler.operations import OperationRefused, find_place, having_lease, note_by_hand
 from reconciler.remembering import forget_account, to_values
 from reconciler.steps import describe_account
@@ -53,17 +53,18 @@ def adopt_account(app: Application, item_id: int, userid: str, actor: str, *, is
         ServerStopped, CloudError, BillingError, JournalError: as they say.
     """
     with ExitStack() as leases:
-        leases.enter_context(having_lease(app, item_id))
-        return _Adoption(app, item_id, actor, leases).run(userid, is_forced=is_forced)
+        lease = leases.enter_context(having_lease(app, item_id))
+        return _Adoption(app, lease, actor, leases).run(userid, is_forced=is_forced)
 
 
 class _Adoption:
-    def __init__(self, app: Application, item_id: int, actor: str, leases: ExitStack) -> None:
+    def __init__(self, app: Application, lease: Lease, actor: str, leases: ExitStack) -> None:
         self._app: Final = app
-        self._item_id: Final = item_id
+        self._lease: Final = lease
+        self._item_id: Final = lease.item_id
         self._actor: Final = actor
         self._leases: Final = leases
-        self._desired, self._server = find_place(app, item_id)
+        self._desired, self._server = find_place(app, lease.item_id)
 
     def run(self, userid: str, *, is_forced: bool) -> list[int]:
         app, desired, server = self._app, self._desired, self._server
@@ -76,15 +77,15 @@ class _Adoption:
         if account is None:
             raise OperationRefused(f"{server} has no account {userid}")
         self._check_account(account)
-        former_id = self._find_former_owner(account)
+        former = self._find_former_owner(account)
         self._check_own_account(record, account)
         if not is_forced:
             self._check_usage(account)
         self._tell_billing(record, account)
-        if former_id is not None:
-            self._take_from(former_id, account)
+        if former is not None:
+            self._take_from(former, account)
         self._record(record, account)
-        return [self._item_id] if former_id is None else [self._item_id, former_id]
+        return [self._item_id] if former is None else [self._item_id, former.item_id]
 
     def _check_wanted(self) -> None:
         app, desired = self._app, self._desired
@@ -108,8 +109,8 @@ class _Adoption:
         if protection is not None:
             raise OperationRefused(protection)
 
-    def _find_former_owner(self, account: ObservedAccount) -> int | None:
-        """The service whose account it was, when its row is gone from billing; None without one.
+    def _find_former_owner(self, account: ObservedAccount) -> Lease | None:
+        """The lease of the service whose account it was, when its row is gone from billing; None without one.
 
         Raises:
             OperationRefused: it is another service's.
@@ -123,11 +124,10 @@ class _Adoption:
         owner_id = app.journal.services.list_accounts(server.id).get(key)
         if owner_id in {None, self._item_id}:
             return None
-        owner_lease = having_lease(app, owner_id)
-        self._leases.enter_context(owner_lease)
+        owner_lease = self._leases.enter_context(having_lease(app, owner_id))
         if app.billing.get_service(owner_id) is not None:
             raise OperationRefused(f"the account {account.userid} is that of service {owner_id}")
-        return owner_id
+        return owner_lease
 
     def _check_own_account(self, record: ServiceRecord, account: ObservedAccount) -> None:
         """Leave a service alone that has another account of its own."""
@@ -174,6 +174,7 @@ class _Adoption:
         }
         if self._app.writer.can_write:
             if any(missing.values()):
+                self._app.journal.leases.extend(self._lease, self._app.clock())
                 self._app.writer.write_credentials(self._item_id, **missing)
         elif not is_named:
             raise OperationRefused(
@@ -181,13 +182,14 @@ class _Adoption:
                 f"{self._item_id} to {account.userid} in BILLmanager first"
             )
 
-    def _take_from(self, former_id: int, account: ObservedAccount) -> None:
-        services = self._app.journal.services
+    def _take_from(self, lease: Lease, account: ObservedAccount) -> None:
+        services, former_id = self._app.journal.services, lease.item_id
         former = services.get(former_id)
         if former is not None:
             # What billing once named for it must not make it a namesake of the service that has it now.
             named = {"desired_server_id": None, "desired_key": None, "wish": None}
-            services.update(former_id, **named, **to_values(forget_account(former.memory)))
+            values = named | to_values(forget_account(former.memory))
+            services.record(lease, self._app.clock(), **values)
         why = f"its account {account.userid} was given to service {self._item_id}"
         note_by_hand(self._app, former_id, "adopt", self._actor, why, server_id=self._server.id)
 
@@ -198,7 +200,7 @@ class _Adoption:
         )
         if is_new:
             # The password of an account that it had before must not be handed out with this one.
-            app.journal.intents.mark_delivered(self._item_id)
+            app.journal.intents.mark_delivered(self._lease, app.clock())
             memory = dataclasses.replace(
                 forget_account(memory),
                 ownership=Ownership.ADOPTED,
@@ -206,8 +208,8 @@ class _Adoption:
                 userid=account.userid,
                 is_provisioned=True,
             )
-        app.journal.services.update(
-            self._item_id, **to_values(dataclasses.replace(memory, quarantine_reason=None))
+        app.journal.services.record(
+            self._lease, app.clock(), **to_values(dataclasses.replace(memory, quarantine_reason=None))
         )
         app.journal.history.add(
             HistoryEntry(

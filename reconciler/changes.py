@@ -11,8 +11,8 @@ from nc import errors as nc_errors
 from reconciler.clock import Clock
 from reconciler.credentials import generate_password
 from reconciler.fleet import EDIT_KINDS, CloudServer, ServerStopped
-from reconciler.guards import Guard, Guards
-from reconciler.journal import Begun, HistoryEntry, Journal, Outcome
+from reconciler.guards import CAPS, Guard, Guards, Refusal
+from reconciler.journal import Approval, Begun, HistoryEntry, Journal, Outcome
 from reconciler.logs import get_logger
 from reconciler.one_pass import (
     OnePass,
@@ -22,7 +22,14 @@ from reconciler.one_pass import (
     PassRecorder,
 )
 from reconciler.remembering import forget_account, remember_creation, remember_effect, to_values
-from reconciler.steps import call, describe_account, describe_step, judge_failure, rank_edit
+from reconciler.steps import (
+    call,
+    describe_account,
+    describe_step,
+    identify_step,
+    judge_failure,
+    rank_edit,
+)
 from states import Ownership, Step, StepKind
 
 _GUARD_PAUSE: Final = timedelta(minutes=5)
@@ -95,7 +102,12 @@ class Changes:
         self, one: OnePass, server: CloudServer, step: Step, result: str, why: str | None = None
     ) -> None:
         """Write what changed nothing on the server into the history."""
-        entry = HistoryEntry(
+        self._journal.history.add(self._make_entry(one, server, step, result, why))
+
+    def _make_entry(
+        self, one: OnePass, server: CloudServer, step: Step, result: str, why: str | None
+    ) -> HistoryEntry:
+        return HistoryEntry(
             item_id=one.lease.item_id,
             server_id=server.id,
             at=self._clock(),
@@ -106,11 +118,16 @@ class Changes:
             result=result,
             why=why or one.result.reason,
         )
-        self._journal.history.add(entry)
 
     def _prove(self, one: OnePass, server: CloudServer, step: Step) -> None:
         """Log in with the password of the create that was never answered: is the account ours?"""
-        now = self._clock()
+        is_disabled = one.observed is not None and one.observed.is_enabled is False
+        if is_disabled and one.desired is not None and not one.desired.is_username_recorded:
+            # Its login would be refused whosever it is: that proves nothing.
+            raise PassBackedOff(
+                f"a create of {step.userid} was never answered, and the account is disabled: whether it is "
+                "ours shows only once it is enabled: enable it on the server"
+            )
         known = self._journal.intents.get_open_create(one.lease.item_id, server.id, step.userid)
         is_proved = False
         if known is not None:
@@ -125,9 +142,9 @@ class Changes:
             memory = dataclasses.replace(forget_account(one.memory), has_open_create=False)
         self._journal.intents.settle(
             StepKind.CREATE,
-            one.lease.item_id,
+            one.lease,
             step.userid,
-            now,
+            self._clock(),
             proved_id=known[0] if known and is_proved else None,
             service_values=to_values(memory),
         )
@@ -142,13 +159,11 @@ class Changes:
             if hot is not None:
                 raise PassQuarantined(hot.message, hot.guard)
             refusal = self._guards.check_step(step, server.id, now)
-            approvals, item_id = self._journal.approvals, one.lease.item_id
-            if refusal is not None and not approvals.has(refusal.guard.value, item_id, now):
-                raise PassBlocked(refusal.message, refusal.guard, now + _GUARD_PAUSE)
+            approval = None if refusal is None else self._find_approval(one, server, step, refusal, now)
             if step.kind in EDIT_KINDS:
                 self._ask_for_edit(one, server, step, now)
-            if refusal is not None:
-                self._use_approval(one, server, step, refusal.guard)
+            if refusal is not None and approval is not None:
+                self._use_approval(one, server, step, refusal, approval)
             begun = self._begin(one, server, step, password, now)
         error = self._carry_out(one, server, begun, password)
         self._react(one, server, step, error)
@@ -175,7 +190,7 @@ class Changes:
         if error is not None:
             raise error
         # It replaces whatever an earlier reset did.
-        self._journal.intents.settle(step.kind, one.lease.item_id, step.userid, self._clock())
+        self._journal.intents.settle(step.kind, one.lease, step.userid, self._clock())
 
     def settle_resets(self, one: OnePass) -> bool:
         """Find out by logging in whether a new password is in force that the server never acknowledged.
@@ -199,12 +214,13 @@ class Changes:
             with server.calling():
                 is_in_force = server.client.prove_password(observed.userid, reset.password)
             if is_in_force:
-                intents.settle(kind, item_id, observed.userid, now, proved_id=reset.id)
+                intents.settle(kind, one.lease, observed.userid, self._clock(), proved_id=reset.id)
                 why = "the password of a reset that was never answered is in force"
                 self._note(one, server, Step(kind, observed.userid), "done", why)
                 return True
-        if any(reset.begun_at < now - _LATE_EFFECT for reset in known):
-            intents.settle(kind, item_id, observed.userid, now, begun_before=now - _LATE_EFFECT)
+        late = now - _LATE_EFFECT
+        if any(reset.begun_at < late for reset in known):
+            intents.settle(kind, one.lease, observed.userid, self._clock(), begun_before=late)
             why = "the password of a reset that was never answered is not in force: it is forgotten"
             self._note(one, server, Step(kind, observed.userid), "refused", why)
         return False
@@ -277,17 +293,38 @@ class Changes:
                 "off (ratelimit.protection.enabled)",
                 Guard.EDIT_LIMIT,
                 retry_at,
+                identify_step(step, server.id),
             )
 
-    def _use_approval(self, one: OnePass, server: CloudServer, step: Step, guard: Guard) -> None:
-        """Use up what an operator has allowed: one step of one service past one guard."""
-        actor = self._journal.approvals.use(guard.value, one.lease.item_id, self._clock())
-        self._note(one, server, step, "approved", why=f"may pass guard {guard} once: {actor}")
+    def _find_approval(
+        self, one: OnePass, server: CloudServer, step: Step, refusal: Refusal, now: datetime
+    ) -> Approval:
+        """What an operator has allowed: this very step of this service past this guard.
+
+        Raises:
+            PassBlocked: nothing (any more).
+        """
+        mark = identify_step(step, server.id)
+        found = None
+        if refusal.guard in CAPS:
+            found = self._journal.approvals.find(refusal.guard.value, one.lease.item_id, mark, now)
+        if found is None:
+            raise _make_block(refusal, now, mark)
+        return found
+
+    def _use_approval(
+        self, one: OnePass, server: CloudServer, step: Step, refusal: Refusal, approval: Approval
+    ) -> None:
+        """Use it up before the step is taken: it lets pass once, whatever becomes of the step."""
+        why = f"may pass guard {refusal.guard} once: {approval.actor}"
+        entry = self._make_entry(one, server, step, "approved", why)
+        if not self._journal.approvals.use(approval, entry):
+            raise _make_block(refusal, entry.at, identify_step(step, server.id))
 
     def _close_create(self, one: OnePass, step: Step, outcome: Outcome) -> None:
         """A create that succeeded settles the earlier ones that were never answered."""
         if outcome is Outcome.DONE:
-            self._journal.intents.settle(step.kind, one.lease.item_id, step.userid, self._clock())
+            self._journal.intents.settle(step.kind, one.lease, step.userid, self._clock())
 
     def _react(self, one: OnePass, server: CloudServer, step: Step, error: Exception | None) -> None:
         """What the result of a call means for the rest of the pass; by default: look again."""
@@ -307,3 +344,7 @@ class Changes:
             return known[1]
         recorded = one.desired.password if one.desired else None
         return recorded or generate_password()
+
+
+def _make_block(refusal: Refusal, now: datetime, step: str) -> PassBlocked:
+    return PassBlocked(refusal.message, refusal.guard, now + _GUARD_PAUSE, step)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import click
 from reconciler import cli_operator, cli_reports
 from reconciler.application import check_billing
 from reconciler.command import EXIT_CODES, FAILED, Options, command
-from reconciler.config import ConfigInvalid, check_files, find_path, load_config
+from reconciler.config import ConfigInvalid, check_files, check_permissions, find_path, load_config
 from reconciler.cycle import run_cycle
 from reconciler.views import show_report
 from states.diagram import draw_diagram, draw_table
@@ -27,6 +28,8 @@ from states.diagram import draw_diagram, draw_table
 @click.version_option(package_name="bill-nextcloud", prog_name="reconciler")
 def main(config_path: str | None) -> None:  # noqa: ARG001 - read by `command`
     """Keeps Nextcloud and ownCloud accounts as BILLmanager sold them."""
+    # A core file would hold passwords; the same for mgrctl, which inherits it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if isinstance(sys.stdout, io.TextIOWrapper):  # a character that a terminal lacks ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -44,6 +47,7 @@ for each in (
     cli_operator.approve,
     cli_operator.adopt,
     cli_operator.reset_password_command,
+    cli_operator.rotate_key_command,
 ):
     main.add_command(each)
 
@@ -79,7 +83,9 @@ def once(options: Options) -> int:
 def validate_config(options: Options) -> int:
     """Check the configuration and the files it names; all errors at once."""
     config = load_config(options.config_path)
-    faults = check_files(config) or check_billing(config)
+    # A file that is open to everybody is told by both.
+    told = [*check_permissions(config, find_path(options.config_path)), *check_files(config)]
+    faults = list(dict.fromkeys(told)) or check_billing(config)
     if faults:
         raise ConfigInvalid(faults)
     if options.output.is_json:

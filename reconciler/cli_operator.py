@@ -1,4 +1,7 @@
-"""The commands by which an operator intervenes: resync, hold, release, approve, adopt, reset-password."""
+"""The commands by which an operator intervenes.
+
+They are resync, hold, release, approve, adopt, reset-password and rotate-key.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ import sys
 import click
 
 from reconciler.adoption import adopt_account
+from reconciler.application import get_journal_url
+from reconciler.clock import system_clock
 from reconciler.command import FAILED, ID, Options, command, find_servers, get_actor
 from reconciler.guards import CAPS, Guard
+from reconciler.journal import rotate_key
 from reconciler.one_pass import PassResult
 from reconciler.operations import (
     OperationRefused,
@@ -24,6 +30,7 @@ from reconciler.resync import resync_and_wait
 from reconciler.views import shorten, show_results
 
 _WAIT_SECONDS = 300.0
+_COUNT = click.IntRange(min=0)
 _GUARDS = {guard.value.replace("_", "-"): guard for guard in (Guard.IDENTITY, Guard.DESIRED_READ, *CAPS)}
 
 
@@ -82,42 +89,57 @@ def release(options: Options, item_id: int) -> int:
 @click.command()
 @click.argument("name", type=click.Choice(list(_GUARDS)), metavar="GUARD")
 @click.option("--server", "server_id", type=ID, metavar="N", help="Which server; identity needs it.")
+@click.option("--services", type=_COUNT, metavar="N", help="desired-read: as many as you have seen, or more.")
+@click.option("--instance", "instance_id", metavar="ID", help="identity: which installation you have seen.")
 @command
-def approve(options: Options, name: str, server_id: int | None) -> int:
-    """Accept what a guard stopped.
+def approve(
+    options: Options, name: str, server_id: int | None, services: int | None, instance_id: str | None
+) -> int:
+    """Accept what a guard stopped, and nothing else: `status` and `plan` show it.
 
     \b
-    identity --server N   whoever answers there now is the right installation
-    desired-read          billing is right to have so many fewer services
+    identity --server N [--instance ID]
+                          the other installation that was seen there is the right one
+    desired-read [--services N]
+                          billing is right to have so many fewer services
     deletions, disables, recreations, quota-decreases [--server N]
-                          the services that wait for it now may pass it, each once,
-                          within guards.approval_ttl
+                          the services that wait for it now may pass it, each once and with
+                          the very step it waits for, within guards.approval_ttl
     """
     guard = _GUARDS[name]
     if guard is Guard.IDENTITY and server_id is None:
         raise click.UsageError("say which server: --server N")
     if guard is Guard.DESIRED_READ and server_id is not None:
         raise click.UsageError("desired-read concerns all servers: leave out --server")
+    if services is not None and guard is not Guard.DESIRED_READ:
+        raise click.UsageError("--services goes with desired-read")
+    if instance_id is not None and guard is not Guard.IDENTITY:
+        raise click.UsageError("--instance goes with identity")
     with options.open(is_quiet=True) as app:
         servers = find_servers(app, server_id) if server_id is not None else []
         if guard is Guard.DESIRED_READ:
-            approve_read(app, get_actor())
-            return options.answer(
-                "the latest read of billing counts as good", guard=name, server_id=None, services=None
-            )
+            read = approve_read(app, get_actor(), services or 0)
+            words = f"the latest read of billing counts as good: {read.seen} services, {read.good} before"
+            return options.answer(words, guard=name, server_id=None, services=None, seen=read.seen)
         if guard is Guard.IDENTITY:
-            approve_identity(app, servers[0], get_actor())
-            words = f"server {server_id}: whoever answers next is taken as the right one"
-            return options.answer(words, guard=name, server_id=server_id, services=None)
-        items = approve_cap(app, guard, server_id, get_actor())
+            identity = approve_identity(app, servers[0], get_actor(), instance_id)
+            words = f"server {server_id}: {identity} is taken as the right installation"
+            return options.answer(words, guard=name, server_id=server_id, services=None, identity=identity)
+        given = approve_cap(app, guard, server_id, get_actor())
         minutes = app.config.guards.approval_ttl.total_seconds() / 60
     words = f"no service waits for guard {name}"
-    if items:
+    if given:
         words = (
-            f"{len(items)} services may pass guard {name} once within {minutes:g} min: "
-            f"{shorten([str(item) for item in items])}"
+            f"{len(given)} services may pass guard {name} once within {minutes:g} min, each with what it "
+            f"waits for now: {shorten([str(each.item_id) for each in given])}"
         )
-    return options.answer(words, guard=name, server_id=server_id, services=items)
+    return options.answer(
+        words,
+        guard=name,
+        server_id=server_id,
+        services=[each.item_id for each in given],
+        steps={each.item_id: each.step for each in given},
+    )
 
 
 @click.command()
@@ -165,6 +187,23 @@ def reset_password_command(options: Options, item_id: int, is_given: bool) -> in
         userid=reset.userid,
         is_delivered=reset.is_delivered,
         password=shown,
+    )
+
+
+@click.command(name="rotate-key")
+@command
+def rotate_key_command(options: Options) -> int:
+    """Make a new journal key, and encrypt with it what is kept. End the daemon before."""
+    config = options.load(is_quiet=True)
+    made = rotate_key(
+        get_journal_url(config), config.reconciler.journal_key_file, get_actor(), system_clock()
+    )
+    earlier = "; an earlier change that was cut off is finished by it" if made.was_unfinished else ""
+    return options.answer(
+        f"{made.key_file} holds a new key, {made.passwords} kept passwords were encrypted with it{earlier}",
+        key_file=made.key_file,
+        passwords=made.passwords,
+        was_unfinished=made.was_unfinished,
     )
 
 

@@ -102,6 +102,7 @@ class _Cycle:
             raise
         if self._failure is not None:
             raise self._failure
+        self._app.journal.approvals.end_expired(self._app.clock())
         self._sum_up()
         self._report.duration_seconds = time.monotonic() - started
         _log.log(
@@ -124,6 +125,8 @@ class _Cycle:
             for server in servers:
                 pool.submit(self._guarded, self._run_server, server, reading)
             self._guarded(self._read, reading)
+            # When something failed before, it was not read: nobody must wait for it for ever.
+            reading.cancel()
 
     def _read(self, reading: Future[DesiredRead]) -> None:
         try:

@@ -17,7 +17,15 @@ from nc import ApiCall
 from nc.errors import CloudError
 from reconciler.application import Application
 from reconciler.clock import Clock, system_clock
-from reconciler.config import Config, ConfigInvalid, check_files, load_config, read_secret
+from reconciler.config import (
+    Config,
+    ConfigInvalid,
+    check_files,
+    check_permissions,
+    find_path,
+    load_config,
+    read_secret,
+)
 from reconciler.diagnosis import tell
 from reconciler.dispatcher import Dispatcher, SharedApplication
 from reconciler.fleet import CloudServer, ServerStopped
@@ -141,7 +149,7 @@ class Daemon:
 
     def _load(self) -> Config:
         config = load_config(self._config_path)
-        faults = check_files(config)
+        faults = check_permissions(config, find_path(self._config_path)) or check_files(config)
         if faults:
             raise ConfigInvalid(faults)
         return config

@@ -5,18 +5,24 @@ from __future__ import annotations
 from typing import Final
 
 from bm_db import BillingWriter
+from reconciler.clock import Clock
 from reconciler.journal import Journal
 from reconciler.one_pass import OnePass
 from states import Ownership, ServiceState, Wish
 
 
 class Delivery:
-    """The last step of a pass, and of a password's reset."""
+    """The last step of a pass, and of a password's reset.
 
-    def __init__(self, writer: BillingWriter, journal: Journal, *, is_observing: bool) -> None:
+    Right before each single write the lease is looked at: BILLmanager itself cannot tell a worker that slept
+    from the one that has taken over.
+    """
+
+    def __init__(self, writer: BillingWriter, journal: Journal, clock: Clock, *, is_observing: bool) -> None:
         """``is_observing``: mode "observe", in which nothing is written."""
         self._writer: Final = writer
         self._journal: Final = journal
+        self._clock: Final = clock
         self._is_observing: Final = is_observing
 
     def tell(self, one: OnePass) -> None:
@@ -24,6 +30,7 @@ class Delivery:
 
         Raises:
             BillingError: billing could not be told everything.
+            LeaseLost: another worker has the service by now; nothing more was told.
         """
         desired, state = one.desired, one.memory.state
         if desired is None or not self._is_writing:
@@ -35,6 +42,7 @@ class Delivery:
             Wish.ABSENT: {ServiceState.RETIRING, ServiceState.DELETED, ServiceState.ABSENT},
         }.get(desired.wish, set())
         if is_reached and desired.status == 5 and desired.operation is not None:
+            self._check_lease(one)
             self._writer.write_operation_done(desired.item_id, desired.operation)
 
     def deliver(self, one: OnePass) -> bool:
@@ -45,6 +53,7 @@ class Delivery:
 
         Raises:
             BillingError: it could not be given all of them.
+            LeaseLost: another worker has the service by now; no more was given.
         """
         desired, server = one.desired, one.server
         is_there = one.observed is not None and one.memory.ownership is not Ownership.NONE
@@ -53,16 +62,23 @@ class Delivery:
             return False
         undelivered = self._journal.intents.get_undelivered(desired.item_id)
         password = undelivered[1] if undelivered else None
+        # Made again with the password that is on the card, perhaps on another server.
+        is_made_again = password is not None and password == desired.password
         missing = {
             "username": None if desired.is_username_recorded else one.memory.userid,
-            "password": None if password == desired.password else password,
-            "url": None if desired.is_url_recorded else server.url,
+            "password": None if is_made_again else password,
+            "url": None if desired.is_url_recorded and not is_made_again else server.url,
         }
-        if any(missing.values()):
-            self._writer.write_credentials(desired.item_id, **missing)
+        for name, value in missing.items():
+            if value:
+                self._check_lease(one)
+                self._writer.write_credentials(desired.item_id, **{name: value})
         if undelivered is not None:
-            self._journal.intents.mark_delivered(desired.item_id)
+            self._journal.intents.mark_delivered(one.lease, self._clock(), latest_id=undelivered[0])
         return True
+
+    def _check_lease(self, one: OnePass) -> None:
+        self._journal.leases.extend(one.lease, self._clock())
 
     @property
     def _is_writing(self) -> bool:

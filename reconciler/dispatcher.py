@@ -16,7 +16,7 @@ from typing import Final
 
 from bm_db.errors import BillingError
 from reconciler.application import Application
-from reconciler.journal import JournalError, LeaseLost
+from reconciler.journal import JournalError
 from reconciler.logs import get_logger
 from reconciler.metrics import Metrics
 from reconciler.one_pass import PassResult
@@ -148,8 +148,6 @@ class Dispatcher:
         try:
             result = app.reconciler.reconcile_service(task.item_id, actor=task.actor)
             self._failures = 0
-        except LeaseLost as error:
-            _log.log("warning", "pass given up", service=task.item_id, error=str(error))
         except (BillingError, JournalError) as error:
             self._pause(error)
         except Exception as error:  # noqa: BLE001 - one service's defect must not end the daemon

@@ -62,6 +62,9 @@ _RATE_LIMIT_PAUSE: Final = timedelta(seconds=60)
 """How long a server is left alone after a 429 that does not say how long."""
 
 
+_NO_INSTANCE: Final = "unknown"
+"""What stands for the id of an installation that did not say it."""
+
 STOP_CAUSES: Final = (
     "unconfigured",
     "inactive",
@@ -247,10 +250,20 @@ class CloudServer:
         if self._record.breaker_cause is None:
             self._journal.servers.update(self.id, breaker_message=message)
 
-    def approve_identity(self) -> None:
-        """Forget the recorded identity: the next contact records the new one."""
+    @property
+    def strange_identity(self) -> str | None:
+        """Product and instance id of another installation that was seen at the address; None without one."""
+        return self._journal.servers.get(self.id).strange_identity
+
+    def approve_identity(self, seen: str) -> None:
+        """Take a strange identity as the right one; whoever else answers is strange, too."""
+        product, _, instance_id = seen.partition(" ")
         self._journal.servers.update(
-            self.id, instance_id=None, product=None, strange_identity=None, breaker_message=None
+            self.id,
+            product=product,
+            instance_id=None if instance_id == _NO_INSTANCE else instance_id,
+            strange_identity=None,
+            breaker_message=None,
         )
         self._record = self._journal.servers.get(self.id)
         self._strange = None
@@ -288,14 +301,14 @@ class CloudServer:
             and record.instance_id != identity.instance_id
         )
         if is_other_product or is_other_instance:
-            strange = f"{identity.product.value} {identity.instance_id}"
+            strange = f"{identity.product.value} {identity.instance_id or _NO_INSTANCE}"
             self._journal.servers.update(self.id, strange_identity=strange)
             self._record = self._journal.servers.get(self.id)
             stop = ServerStopped(
                 "identity",
                 f"{self} answers as another installation ({strange}, known is {record.product} "
                 f"{record.instance_id}): nothing is changed there until you have looked and run "
-                f"`reconciler approve identity --server {self.id}`",
+                f"`reconciler approve identity --server {self.id}{name_instance(strange)}`",
             )
             self._strange = stop, self._clock() + self._limits.probe_interval
             raise stop
@@ -362,6 +375,12 @@ class CloudServer:
                 self.id, breaker_cause=None, breaker_message=None, breaker_since=None, probe_at=None
             )
             self._record = self._journal.servers.get(self.id)
+
+
+def name_instance(strange_identity: str) -> str:
+    """The option by which `approve` names the installation that was seen."""
+    instance_id = strange_identity.rpartition(" ")[2]
+    return "" if instance_id == _NO_INSTANCE else f" --instance {instance_id}"
 
 
 def _get_pause(error: nc_errors.RateLimited) -> timedelta:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from reconciler.config_sections import GuardsSection
-from reconciler.journal import Journal, ServiceRecord
+from reconciler.journal import Journal, ServerRecord, ServiceRecord
 from reconciler.journal.tables import intent
 from states import Step, StepKind
 
@@ -37,6 +38,22 @@ class Cap:
     def get_limit(self, services: int) -> int:
         """max(minimum, percent of the server's services)."""
         return max(self.minimum, int(services * self.percent / 100))
+
+    @property
+    def hours(self) -> int:
+        """The window."""
+        return int(self.window.total_seconds() // 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class CapUse:
+    """How far a cap of one server is used up: so many of so many, in the last hours."""
+
+    guard: str
+    server_id: int
+    used: int
+    limit: int
+    hours: int
 
 
 class Guard(enum.StrEnum):
@@ -78,6 +95,11 @@ class ReadVerdict:
     good: int
     is_suspicious: bool
 
+    @property
+    def command(self) -> str:
+        """How an operator accepts this read, and none that is worse."""
+        return f"reconciler approve desired-read --services {self.seen}"
+
 
 class Guards:
     """All guards of the design's table but the breaker and the identity, which `CloudServer` keeps."""
@@ -85,6 +107,7 @@ class Guards:
     def __init__(self, journal: Journal, limits: GuardsSection) -> None:
         self._journal: Final = journal
         self._limits: Final = limits
+        self._caps: Final = _make_caps(limits)
         self._locks: Final[defaultdict[int, threading.Lock]] = defaultdict(threading.Lock)
 
     def get_lock(self, server_id: int) -> threading.Lock:
@@ -103,7 +126,7 @@ class Guards:
                     Guard.DESIRED_READ,
                     f"guard desired_read: billing shows {read.seen} services, {read.good} before: "
                     "nothing is disabled, reduced or deleted until you have looked and run "
-                    "`reconciler approve desired-read`",
+                    f"`{read.command}`",
                 )
         cap = self._get_cap(step)
         if cap is None:
@@ -112,11 +135,11 @@ class Guards:
         limit = cap.get_limit(self._journal.services.count_on_server(server_id))
         if used < limit:
             return None
-        hours = int(cap.window.total_seconds() // 3600)
         return Refusal(
             cap.guard,
-            f"guard {cap.guard}: {used} of {limit} in {hours} h are used on server {server_id}: it waits; "
-            f"if it is right, `reconciler approve {cap.guard.replace('_', '-')} --server {server_id}`",
+            f"guard {cap.guard}: {used} of {limit} in {cap.hours} h are used on server {server_id}: "
+            f"it waits; if it is right, `reconciler approve {cap.guard.replace('_', '-')} "
+            f"--server {server_id}`",
         )
 
     def check_hot_loop(self, record: ServiceRecord, now: datetime) -> Refusal | None:
@@ -153,43 +176,81 @@ class Guards:
             self.accept_read()
         return verdict
 
-    def accept_read(self) -> None:
-        """Take the latest full read as good."""
-        for record in self._journal.servers.list_all():
-            if record.good_services != record.seen_services:
-                self._journal.servers.update(record.server_id, good_services=record.seen_services)
+    def accept_read(self, at_least: int = 0) -> ReadVerdict:
+        """Take the latest full read as good, unless it has fewer services than that.
+
+        Returns:
+            What was said of the read; it was accepted when it has ``at_least`` so many.
+        """
+        records = self._journal.servers.list_all()
+        verdict = self._judge_read(records)
+        if verdict.seen >= at_least:
+            # What was judged, not what another process may have read meanwhile.
+            for record in records:
+                if record.good_services != record.seen_services:
+                    self._journal.servers.update(record.server_id, good_services=record.seen_services)
+        return verdict
 
     def get_read_verdict(self) -> ReadVerdict:
         """What the latest full read was like, compared with the latest good one."""
-        records = self._journal.servers.list_all()
+        return self._judge_read(self._journal.servers.list_all())
+
+    def _judge_read(self, records: list[ServerRecord]) -> ReadVerdict:
         seen = sum(record.seen_services or 0 for record in records)
         good = sum(record.good_services or 0 for record in records)
         is_shrunk = (good - seen) * 100 > good * self._limits.max_desired_shrink_percent
         return ReadVerdict(seen, good, good > 0 and (seen == 0 or is_shrunk))
 
+    def list_uses(self, services: Mapping[int, int], now: datetime) -> list[CapUse]:
+        """How far each cap is used up, by server.
+
+        Args:
+            services: how many services each server has.
+            now: the time.
+        """
+        uses = []
+        for cap in self._caps:
+            used = self._journal.intents.count_by_server(now - cap.window, cap.condition)
+            uses += [
+                CapUse(cap.guard.value, server_id, used.get(server_id, 0), cap.get_limit(count), cap.hours)
+                for server_id, count in services.items()
+            ]
+        return uses
+
     def _get_cap(self, step: Step) -> Cap | None:
-        limits, kind = self._limits, intent.c.kind
+        guard = None
         if step.kind is StepKind.DELETE:
-            is_it = kind == StepKind.DELETE.value
-            return Cap(Guard.DELETIONS, is_it, _DAY, limits.min_deletions, limits.max_deletions_percent)
-        if step.kind is StepKind.DISABLE:
-            is_it = kind == StepKind.DISABLE.value
-            return Cap(Guard.DISABLES, is_it, _HOUR, limits.min_disables, limits.max_disables_percent)
-        if step.is_recreation:
-            is_it = intent.c.is_recreation
-            return Cap(
-                Guard.RECREATIONS, is_it, _HOUR, limits.min_recreations, limits.max_recreations_percent
-            )
-        if step.is_decrease:
-            is_it = intent.c.is_decrease
-            return Cap(
-                Guard.QUOTA_DECREASES,
-                is_it,
-                _HOUR,
-                limits.min_quota_decreases,
-                limits.max_quota_decreases_percent,
-            )
-        return None
+            guard = Guard.DELETIONS
+        elif step.kind is StepKind.DISABLE:
+            guard = Guard.DISABLES
+        elif step.is_recreation:
+            guard = Guard.RECREATIONS
+        elif step.is_decrease:
+            guard = Guard.QUOTA_DECREASES
+        return next((cap for cap in self._caps if cap.guard is guard), None)
+
+
+def _make_caps(limits: GuardsSection) -> tuple[Cap, ...]:
+    is_deletion = intent.c.kind == StepKind.DELETE.value
+    is_disable = intent.c.kind == StepKind.DISABLE.value
+    return (
+        Cap(Guard.DELETIONS, is_deletion, _DAY, limits.min_deletions, limits.max_deletions_percent),
+        Cap(Guard.DISABLES, is_disable, _HOUR, limits.min_disables, limits.max_disables_percent),
+        Cap(
+            Guard.RECREATIONS,
+            intent.c.is_recreation,
+            _HOUR,
+            limits.min_recreations,
+            limits.max_recreations_percent,
+        ),
+        Cap(
+            Guard.QUOTA_DECREASES,
+            intent.c.is_decrease,
+            _HOUR,
+            limits.min_quota_decreases,
+            limits.max_quota_decreases_percent,
+        ),
+    )
 
 
 def _is_destructive(step: Step) -> bool:

@@ -43,7 +43,7 @@ class PassResult:
         blocked_by: what keeps a planned step from being taken (guard, stopped server); None otherwise.
         notes: what the operator should know.
         is_server_stopped: the server stopped answering us, before or during the pass.
-        is_busy: another worker has the service; nothing was looked at.
+        is_busy: another worker has the service: nothing was looked at, or the pass was given up.
         is_stopped: the program is about to end: a planned step was not begun.
         guard: which guard blocked or quarantined it; None otherwise.
         differences: names of the fields that were not as sold at the last look.
@@ -92,12 +92,20 @@ class PassBlocked(Exception):
     Attributes:
         guard: which guard does not allow it; None for a stopped server or mode "observe".
         retry_at: when to try again; None when that is told otherwise (by a scan, by the server's breaker).
+        step: the very step (`reconciler.steps.identify_step`); None when none was planned yet.
     """
 
-    def __init__(self, message: str, guard: Guard | None = None, retry_at: datetime | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        guard: Guard | None = None,
+        retry_at: datetime | None = None,
+        step: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.guard: Final = guard
         self.retry_at: Final = retry_at
+        self.step: Final = step
 
 
 @dataclass(slots=True)
@@ -118,7 +126,11 @@ class OnePass:
 
 
 class PassRecorder:
-    """Writes into the journal how a service stands, and how its pass ended."""
+    """Writes into the journal how a service stands, and how its pass ended.
+
+    Every method may raise `LeaseLost`: another worker has the service by now, and what this one knows of it
+    is no longer so.
+    """
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal: Final = journal
@@ -132,8 +144,11 @@ class PassRecorder:
             "last_error": "; ".join(one.result.notes) or None,
             "blocked_by": None,
             "blocked_guard": None,
+            "blocked_step": None,
             **self._follow(one, one.memory.state),
         }
+        if one.memory.quarantine_reason is not None:
+            del values["blocked_guard"]  # which guard has quarantined it is told until a person lifts that
         if one.memory.state.is_stable:
             values["stable_at"] = self._clock()
             if one.memory.state in {ServiceState.ACTIVE, ServiceState.SUSPENDED}:
@@ -142,7 +157,7 @@ class PassRecorder:
                 values["applied_email"] = agreed or one.memory.applied_email
         elif one.memory.state is ServiceState.QUARANTINED:
             values["last_error"] = one.result.error = one.result.reason
-        self._journal.services.update(one.lease.item_id, **values)
+        self._journal.services.record(one.lease, self._clock(), **values)
         one.result.state = one.memory.state
 
     def back_off(self, one: OnePass, error: str) -> None:
@@ -151,8 +166,9 @@ class PassRecorder:
         attempts = one.record.attempts + 1
         ceiling = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2 ** min(attempts, 20))
         delay = ceiling * random.random()  # noqa: S311 - full jitter, not a secret
-        self._journal.services.update(
-            one.lease.item_id,
+        self._journal.services.record(
+            one.lease,
+            self._clock(),
             state=ServiceState.BACKOFF.value,
             reason=error,
             since=self._clock() if one.memory.state is not ServiceState.BACKOFF else one.record.since,
@@ -166,8 +182,9 @@ class PassRecorder:
     def quarantine(self, one: OnePass, reason: str, guard: Guard | None = None) -> None:
         """Record that a person must decide, until billing wants something else."""
         advance(one.memory.state, ServiceState.QUARANTINED)
-        self._journal.services.update(
-            one.lease.item_id,
+        self._journal.services.record(
+            one.lease,
+            self._clock(),
             state=ServiceState.QUARANTINED.value,
             reason=reason,
             since=self._clock(),
@@ -175,7 +192,9 @@ class PassRecorder:
             quarantine_reason=reason,
             quarantine_mark=make_mark(one.desired),
             next_attempt_at=None,
+            blocked_by=None,
             blocked_guard=None if guard is None else guard.value,
+            blocked_step=None,
             **self._follow(one, ServiceState.QUARANTINED),
         )
         one.result.guard = guard
@@ -184,12 +203,14 @@ class PassRecorder:
     def block(self, one: OnePass, blocked: PassBlocked) -> None:
         """Record what the planned step waits for; nothing else changes."""
         reason, guard = str(blocked), blocked.guard
-        self._journal.services.update(
-            one.lease.item_id,
-            blocked_by=reason,
-            blocked_guard=None if guard is None else guard.value,
-            next_attempt_at=blocked.retry_at,
-        )
+        values: dict[str, Any] = {
+            "blocked_by": reason,
+            "blocked_guard": None if guard is None else guard.value,
+            "next_attempt_at": blocked.retry_at,
+        }
+        if blocked.step is not None:  # without one it is not known whether it waits for another step now
+            values["blocked_step"] = blocked.step
+        self._journal.services.record(one.lease, self._clock(), **values)
         one.result.blocked_by, one.result.guard = reason, guard
 
     def remember(self, one: OnePass, memory: Memory) -> None:
@@ -198,7 +219,7 @@ class PassRecorder:
         if memory.state is not one.memory.state:
             values |= {"since": self._clock(), "reason": one.result.reason}
             values |= self._follow(one, memory.state)
-        self._journal.services.update(one.lease.item_id, **values)
+        self._journal.services.record(one.lease, self._clock(), **values)
         one.memory = memory
         one.result.state = memory.state
 

@@ -13,8 +13,8 @@ from typing import Final
 
 from reconciler.application import Application
 from reconciler.fleet import CloudServer
-from reconciler.guards import CAPS, Guard
-from reconciler.journal import HistoryEntry, Lease, ServiceRecord, describe_this_process
+from reconciler.guards import CAPS, Guard, ReadVerdict
+from reconciler.journal import HistoryEntry, Lease, ServiceRecord, Waiting, describe_this_process
 from reconciler.one_pass import ServiceUnknown
 from states import DesiredService
 
@@ -59,6 +59,7 @@ def lift_quarantine(app: Application, item_id: int) -> ServiceRecord | None:
     record = app.journal.services.get(item_id)
     if record is not None and record.memory.hold_reason is None:
         app.journal.services.release(item_id)
+        _count_anew(app, record)
     return record
 
 
@@ -81,57 +82,97 @@ def release_service(app: Application, item_id: int, actor: str) -> None:
         LookupError: it is neither held nor quarantined.
         JournalError: as it says.
     """
+    record = app.journal.services.get(item_id)
     if not app.journal.services.release(item_id):
         raise LookupError(f"service {item_id} is neither held nor quarantined by a guard")
+    if record is not None:
+        _count_anew(app, record)
     note_by_hand(app, item_id, "release", actor, "")
     ask_running_daemon(app, [item_id], actor)
 
 
-def approve_cap(app: Application, guard: Guard, server_id: int | None, actor: str) -> list[int]:
+def _count_anew(app: Application, record: ServiceRecord) -> None:
+    """Let a service that went round in circles begin afresh: a person says that the cause is mended."""
+    if record.memory.quarantine_reason is not None and record.blocked_guard == Guard.HOT_LOOP.value:
+        app.journal.services.update(record.item_id, stable_at=app.clock(), blocked_guard=None)
+
+
+def approve_cap(app: Application, guard: Guard, server_id: int | None, actor: str) -> list[Waiting]:
     """Let the services that a cap keeps waiting now pass it, each once and for a limited time.
 
-    What begins to wait later is not covered. The approval stands in each service's history.
+    Each may do the very step that it waits for, no other. What begins to wait later is not covered. The
+    approval stands in each service's history.
 
     Returns:
-        The services.
+        The services, and what each may do.
 
     Raises:
         JournalError: it cannot be recorded.
     """
     if guard not in CAPS:
         raise ValueError(f"{guard} does not count steps")
-    items = app.journal.overview.list_blocked_by_guard(guard.value, server_id)
-    expires_at = app.clock() + app.config.guards.approval_ttl
-    app.journal.approvals.add(guard.value, items, actor, expires_at)
-    for item_id in items:
-        note_by_hand(
-            app, item_id, "approve", actor, f"may pass guard {guard} once until {expires_at:%H:%M:%S} UTC"
+    now = app.clock()
+    expires_at = now + app.config.guards.approval_ttl
+    given = app.journal.approvals.add(guard.value, server_id, actor, now, expires_at)
+    ask_running_daemon(app, [each.item_id for each in given], actor)
+    return given
+
+
+def approve_identity(app: Application, server: CloudServer, actor: str, instance_id: str | None) -> str:
+    """Take the other installation that was seen at the server's address as the right one, and no third one.
+
+    Args:
+        app: the parts.
+        server: which server.
+        actor: who says so.
+        instance_id: the installation that is meant; None for the one that was seen last.
+
+    Returns:
+        The installation, as the journal names it: its product and its id.
+
+    Raises:
+        OperationRefused: no other installation was seen there, or not that one.
+        JournalError: it cannot be recorded.
+    """
+    seen = server.strange_identity
+    if seen is None:
+        raise OperationRefused(
+            f"{server}: no other installation was seen there: there is nothing to approve "
+            f"(`reconciler check-connection {server.id}` looks again)"
         )
-    ask_running_daemon(app, items, actor)
-    return items
+    if instance_id is not None and instance_id != seen.rpartition(" ")[2]:
+        raise OperationRefused(f"{server}: {seen} was seen there last, not {instance_id}: look again")
+    server.approve_identity(seen)
+    why = f"guard identity: {seen} is the right installation"
+    note_by_hand(app, NO_SERVICE, "approve", actor, why, server_id=server.id)
+    return seen
 
 
-def approve_identity(app: Application, server: CloudServer, actor: str) -> None:
-    """Take whoever answers next at the server's address as the right installation.
+def approve_read(app: Application, actor: str, at_least: int = 0) -> ReadVerdict:
+    """Take the latest read of billing as good; services that wait for that are looked at at once.
+
+    Args:
+        app: the parts.
+        actor: who says so.
+        at_least: how many services he has seen: a read that has fewer is another one.
+
+    Returns:
+        What was said of the read before.
 
     Raises:
+        OperationRefused: billing shows fewer services now.
         JournalError: it cannot be recorded.
     """
-    server.approve_identity()
-    why = "whoever answers next is taken as the right installation"
-    note_by_hand(app, NO_SERVICE, "approve", actor, f"guard identity: {why}", server_id=server.id)
-
-
-def approve_read(app: Application, actor: str) -> None:
-    """Take the latest read of billing as good.
-
-    Raises:
-        JournalError: it cannot be recorded.
-    """
-    read = app.reconciler.guards.get_read_verdict()
-    app.reconciler.guards.accept_read()
+    read = app.reconciler.guards.accept_read(at_least)
+    if read.seen < at_least:
+        raise OperationRefused(
+            f"billing shows {read.seen} services now, fewer than the {at_least} you have seen: look again"
+        )
     why = f"guard desired_read: {read.seen} services are right, {read.good} were seen before"
     note_by_hand(app, NO_SERVICE, "approve", actor, why)
+    waiting = app.journal.overview.list_blocked_by_guard(Guard.DESIRED_READ.value, None)
+    ask_running_daemon(app, waiting, actor)
+    return read
 
 
 @contextmanager

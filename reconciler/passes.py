@@ -6,7 +6,6 @@ cycle, an operator's resync, BILLmanager's command. The steps are numbered as in
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Final
@@ -20,7 +19,7 @@ from reconciler.config import Config
 from reconciler.delivery import Delivery
 from reconciler.fleet import CloudServer, Fleet, ServerStopped
 from reconciler.guards import Guard, Guards
-from reconciler.journal import Journal, Lease, describe_this_process
+from reconciler.journal import Journal, Lease, LeaseLost, describe_this_process
 from reconciler.logs import get_logger
 from reconciler.one_pass import (
     OnePass,
@@ -32,7 +31,7 @@ from reconciler.one_pass import (
     PassStopped,
     ServiceUnknown,
 )
-from reconciler.remembering import forget_account, recall
+from reconciler.remembering import enter, forget_account, recall
 from reconciler.steps import explain_refused_name
 from states import (
     Circumstances,
@@ -87,7 +86,7 @@ class Reconciler:
         is_observing = config.reconciler.mode == "observe"
         self._recorder: Final = PassRecorder(journal, clock)
         self.changes: Final = Changes(journal, self.guards, self._recorder, clock, is_observing=is_observing)
-        self.delivery: Final = Delivery(writer, journal, is_observing=is_observing)
+        self.delivery: Final = Delivery(writer, journal, clock, is_observing=is_observing)
         self._holder: Final = describe_this_process()
         self._managed_groups: frozenset[str] | None = None
 
@@ -130,6 +129,10 @@ class Reconciler:
             return PassResult(item_id, is_busy=True, error="another worker has the service")
         try:
             return self._run(lease, actor)
+        except LeaseLost as error:
+            # It slept for long: whatever it knows of the service may not be so any more.
+            _log.log("warning", "pass given up", service=item_id, error=str(error))
+            return PassResult(item_id, is_busy=True, error=str(error))
         finally:
             self._journal.leases.release(lease, self._clock())
 
@@ -158,7 +161,8 @@ class Reconciler:
         except ServerStopped as stopped:
             guard = Guard.IDENTITY if stopped.cause == "identity" else None
             self._recorder.block(one, PassBlocked(str(stopped), guard))
-            result.error, result.is_server_stopped = result.blocked_by, True
+            # Where the account was before may be another server, which says nothing of this one.
+            result.error, result.is_server_stopped = result.blocked_by, one.server is not None
         except PassQuarantined as error:
             self._recorder.quarantine(one, str(error), error.guard)
         except nc_errors.AccountIdRefused as error:
@@ -226,7 +230,7 @@ class Reconciler:
         )
         one = OnePass(lease, actor, record, desired, record.memory, result)
         one.unconverged_since, one.unconverged_kind = record.unconverged_since, record.unconverged_kind
-        memory = recall(desired, record, now)
+        memory = recall(desired, record)
         if memory != record.memory:
             self._recorder.remember(one, memory)
         return one
@@ -297,10 +301,12 @@ class Reconciler:
                 raise PassBackedOff(verdict.reason)
             one.result.reason, one.result.notes = verdict.reason, verdict.notes
             one.result.differences = tuple(difference.field for difference in verdict.differences)
-            if verdict.state is one.memory.state:
+            memory = enter(one.memory, verdict.state, circumstances.now)
+            if memory == one.memory:
                 return plan(verdict, one.desired, one.observed, one.memory, circumstances)
-            advance(one.memory.state, verdict.state)
-            self._recorder.remember(one, dataclasses.replace(one.memory, state=verdict.state))
+            if verdict.state is not one.memory.state:
+                advance(one.memory.state, verdict.state)
+            self._recorder.remember(one, memory)
 
     def _judge(self, one: OnePass) -> Verdict:
         circumstances = self.get_circumstances(one.server, namesake=self._find_namesake(one))

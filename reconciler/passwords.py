@@ -73,6 +73,7 @@ def reset_password(
     with having_lease(app, item_id) as lease:
         one, verdict = app.reconciler.examine(lease, actor)
         _check(one, verdict)
+        app.reconciler.delivery.deliver(one)  # what a new account still waits for is more than a password
         one.result.reason = "an operator wants another password"
         _set(app, one, password)
         is_delivered = _deliver(app, one)

@@ -149,7 +149,7 @@ def _judge(
 ) -> PlannedService:
     circumstances = app.reconciler.get_circumstances(server, namesake=namesake)
     record = app.journal.services.get(desired.item_id) or make_first_record(desired, circumstances.now)
-    memory = recall(desired, record, circumstances.now)
+    memory = recall(desired, record)
     observed = None
     if desired.username:
         server.ensure_ready()

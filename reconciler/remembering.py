@@ -8,28 +8,42 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from reconciler.journal import ServiceRecord
-from states import DesiredService, Memory, ObservedAccount, Ownership, Step, StepKind, Wish
+from states import DesiredService, Memory, ObservedAccount, Ownership, ServiceState, Step, StepKind, Wish
+
+_WITHOUT_ACCOUNT: Final = (ServiceState.ABSENT, ServiceState.DELETED)
 
 
-def recall(desired: DesiredService | None, record: ServiceRecord, now: datetime) -> Memory:
+def recall(desired: DesiredService | None, record: ServiceRecord) -> Memory:
     """The journal's memory, in the light of what billing says now.
 
-    The first read that wants the account gone starts its grace, one that wants it back ends it; a
-    quarantine is lifted once billing wants something else than what led to it.
+    A read that wants the account back ends its grace; a quarantine is lifted once billing wants something
+    else than what led to it.
     """
     memory = record.memory
     if desired is None:
         return memory
-    if desired.wish is Wish.ABSENT:
-        memory = dataclasses.replace(memory, retired_since=memory.retired_since or now)
-    elif desired.wish is not Wish.AS_IS:
+    if desired.wish not in {Wish.ABSENT, Wish.AS_IS}:
         memory = dataclasses.replace(memory, retired_since=None)
     if memory.quarantine_reason is not None and record.quarantine_mark != make_mark(desired):
         memory = dataclasses.replace(memory, quarantine_reason=None)
     return memory
+
+
+def enter(memory: Memory, state: ServiceState, now: datetime) -> Memory:
+    """The memory of a service that a look found to be in a state.
+
+    The grace of an account begins when it is first seen though nobody wants it, and anew when it comes back
+    after it was gone (a restored backup).
+    """
+    since = memory.retired_since
+    if state is ServiceState.RETIRING and (since is None or memory.state in _WITHOUT_ACCOUNT):
+        since = now
+    elif state in _WITHOUT_ACCOUNT:
+        since = None
+    return dataclasses.replace(memory, state=state, retired_since=since)
 
 
 def make_mark(desired: DesiredService | None) -> str | None:

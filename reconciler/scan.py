@@ -164,10 +164,18 @@ def is_our_name(key: str) -> bool:
 
 
 def find_vanished(app: Application, read: DesiredRead, *, server_id: int | None = None) -> list[Suspect]:
-    """Services whose account is ours and that billing no longer has on any server of ours, or on this one."""
+    """Services that billing no longer has on any server of ours, or on this one, and whose account is ours.
+
+    Those without an account, too, that were last seen to wait for something and are gone altogether: they
+    wait no longer.
+    """
     present = {desired.item_id for group in read.services.values() for desired in group}
-    gone = sorted(app.journal.services.list_remembered_ids(server_id) - present)
-    records = app.journal.services.load(gone)
+    services = app.journal.services
+    unsettled = services.list_unsettled_ids(server_id) - present
+    if unsettled:
+        unsettled.difference_update(app.billing.list_server_ids(unsettled))
+    gone = sorted((services.list_remembered_ids(server_id) - present) | unsettled)
+    records = services.load(gone)
     return [
         Suspect(item_id, Priority.DRIFT)
         for item_id in gone
@@ -286,7 +294,7 @@ class _Comparison:
     def _judge(
         self, desired: DesiredService, account: ObservedAccount | None, record: ServiceRecord, mark: str
     ) -> None:
-        memory = recall(desired, record, self.circumstances.now)
+        memory = recall(desired, record)
         circumstances = self.circumstances
         if desired.item_id in self.namesakes:
             circumstances = _with_namesake(circumstances, self.namesakes[desired.item_id])
@@ -296,7 +304,9 @@ class _Comparison:
             self.scan.differing[desired.item_id] = tuple(item.field for item in verdict.differences)
         is_adopted = [step.kind for step in steps] == [StepKind.ADOPT]
         is_settled = (not steps or is_adopted) and not self._needs_a_pass(desired, record, memory)
-        is_as_remembered = memory == record.memory
+        # The grace of an account begins with a pass.
+        is_graceless = verdict.state is ServiceState.RETIRING and memory.retired_since is None
+        is_as_remembered = memory == record.memory and not is_graceless
         is_known = (
             verdict.state is record.memory.state
             and is_as_remembered

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from reconciler.application import Application
-from reconciler.guards import Guard, ReadVerdict
+from reconciler.fleet import name_instance
+from reconciler.guards import CAPS, CapUse, Guard, ReadVerdict
 from reconciler.journal import DaemonRecord, ServerUsage, ServiceRecord, ServiceUsage
 from states import ServiceState
 
@@ -47,11 +48,19 @@ class ServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class GuardStatus:
-    """A guard that is active: how many services wait for it, on which server (None: on all)."""
+    """A guard that is active.
+
+    Attributes:
+        guard: its name.
+        server_id: on which server; None for all.
+        waiting: how many services wait for it.
+        command: how an operator lets pass what waits now; None when only time does.
+    """
 
     guard: str
     server_id: int | None
     waiting: int
+    command: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,7 @@ class Status:
         daemons: those that run on this journal.
         desired_read: what the desired-read guard says of the latest read of billing.
         limits: the configured limits of all guards.
+        caps: how far the guards that count are used up, on each server.
         states: services of all servers, by state.
         held: how many services an operator has paused.
         usage: bytes sold and used on all servers, and how many services are near their quota.
@@ -77,6 +87,7 @@ class Status:
     desired_read: ReadVerdict
     guards: list[GuardStatus]
     limits: dict[str, Any]
+    caps: list[CapUse]
     servers: list[ServerStatus]
     states: dict[str, int]
     held: int
@@ -127,6 +138,9 @@ def describe_status(app: Application) -> Status:
         desired_read=(read := app.reconciler.guards.get_read_verdict()),
         guards=_list_guards(app, read),
         limits=app.config.guards.model_dump(mode="json"),
+        caps=app.reconciler.guards.list_uses(
+            {one.server_id: sum(one.services.values()) for one in servers}, now
+        ),
         servers=servers,
         states=dict(totals),
         held=journal.overview.count_held(),
@@ -149,11 +163,27 @@ def _sum_up(usage: Iterable[ServerUsage]) -> ServerUsage:
 
 
 def _list_guards(app: Application, read: ReadVerdict) -> list[GuardStatus]:
-    waiting = app.journal.overview.count_blocked()
-    guards = [
-        GuardStatus(guard, server_id, count) for (server_id, guard), count in sorted(waiting.items(), key=str)
+    waiting = Counter(app.journal.overview.count_blocked())
+    strange = {record.server_id: record.strange_identity for record in app.journal.servers.list_all()}
+    active = set(waiting)
+    active |= {(server_id, Guard.IDENTITY.value) for server_id, seen in strange.items() if seen}
+    if read.is_suspicious and not any(guard == Guard.DESIRED_READ for _, guard in active):
+        active.add((None, Guard.DESIRED_READ.value))
+    return [
+        GuardStatus(
+            guard,
+            server_id,
+            waiting[server_id, guard],
+            _get_command(Guard(guard), server_id, read, strange.get(server_id) if server_id else None),
+        )
+        for server_id, guard in sorted(active, key=str)
     ]
-    is_listed = any(active.guard == Guard.DESIRED_READ for active in guards)
-    if read.is_suspicious and not is_listed:
-        guards.append(GuardStatus(Guard.DESIRED_READ.value, None, 0))
-    return guards
+
+
+def _get_command(guard: Guard, server_id: int | None, read: ReadVerdict, strange: str | None) -> str | None:
+    where = "" if server_id is None else f" --server {server_id}"
+    if guard in CAPS:
+        return f"reconciler approve {guard.replace('_', '-')}{where}"
+    if guard is Guard.IDENTITY and strange is not None:
+        return f"reconciler approve identity{where}{name_instance(strange)}"
+    return {Guard.DESIRED_READ: read.command, Guard.HOT_LOOP: "reconciler release ITEM"}.get(guard)

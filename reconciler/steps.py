@@ -90,6 +90,11 @@ def describe_account(observed: ObservedAccount | None) -> str:
     return "; ".join(parts)
 
 
+def identify_step(step: Step, server_id: int) -> str:
+    """A step as an operator approves it: what it does, to which account, and to what end."""
+    return f"{step.kind} {step.userid} on server {server_id}: {describe_step(step)}"
+
+
 def describe_step(step: Step) -> str:
     """What a step is to reach, in one line for plan and history."""
     words = {

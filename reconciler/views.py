@@ -36,7 +36,7 @@ def show_report(output: Output, report: CycleReport) -> None:
     if report.read is not None and report.read.is_suspicious:
         output.line(
             f"guard desired_read: billing shows {report.read.seen} services, {report.read.good} before: "
-            "nothing destructive is done until `reconciler approve desired-read`"
+            f"nothing destructive is done until `{report.read.command}`"
         )
     show_services(output, "needs a person", report.attention)
     show_services(output, "waits", report.blocked)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
-from reconciler.guards import CAPS, Guard
+from pydantic import TypeAdapter
+
+from reconciler.guards import CAPS, CapUse
 from reconciler.journal import NEAR_PERCENT, DaemonRecord, ServerUsage, ServiceRecord, ServiceUsage
 from reconciler.output import Output, to_plain
 from reconciler.status import GuardStatus, ServerStatus, Status
 from reconciler.views import MOST_LINES, show_rest, show_services
 from states import format_quota
+
+_MOST_CAPS: Final = 10
+_SPAN: Final = TypeAdapter(timedelta)
 
 
 def show_status(output: Output, status: Status) -> None:
@@ -75,13 +80,53 @@ def _show_servers(output: Output, servers: list[ServerStatus]) -> None:
 
 def _show_guards(output: Output, status: Status) -> None:
     read = status.desired_read
-    output.line(
-        f"guard desired_read: {'active' if read.is_suspicious else 'quiet'} ({read.seen} of {read.good} seen)"
-    )
+    words = "active" if read.is_suspicious else "quiet"
+    output.line(f"guard desired_read: {words} ({read.seen} of {read.good} seen)")
     for guard in status.guards[:MOST_LINES]:
-        if guard.waiting:
-            output.line(_describe_guard(guard))
+        output.line(_describe_guard(guard))
     show_rest(output, "guards", len(status.guards) - MOST_LINES)
+    uses: dict[int, list[CapUse]] = {}
+    for use in status.caps:
+        uses.setdefault(use.server_id, []).append(use)
+    # Where they are many, those that are nearest to a limit.
+    chosen = sorted(uses.items(), key=lambda item: -max(map(_get_share, item[1])))[:_MOST_CAPS]
+    rows = [("used up", f"server {key}", *map(_describe_use, caps)) for key, caps in sorted(chosen)]
+    if rows:
+        output.table("", ("", "server", *([""] * len(CAPS))), rows)
+    show_rest(output, "used up", len(uses) - len(rows))
+    output.line(f"limits: {_describe_limits(status.limits)}")
+
+
+def _get_share(use: CapUse) -> float:
+    return use.used / max(1, use.limit)
+
+
+def _describe_use(use: CapUse) -> str:
+    return f"{use.guard} {use.used} of {use.limit} in {use.hours} h"
+
+
+def _describe_limits(limits: dict[str, Any]) -> str:
+    """The guards' settings that are not shown as used up."""
+
+    def tell(name: str) -> str:
+        return _describe_span(_SPAN.validate_python(limits[name]))
+
+    return (
+        f"deleted after {tell('deletion_grace')}, wanted in two reads {tell('deletion_confirm_interval')} "
+        f"apart; a read of billing may shrink by {limits['max_desired_shrink_percent']:g} %; "
+        f"{limits['hot_loop_mutations']} changes of one service an hour; a server is left alone after "
+        f"{limits['breaker_failures']} failures and tried every {tell('breaker_probe_interval')}, after a "
+        f"refused password every {tell('credentials_probe_interval')}; an approval is good for "
+        f"{tell('approval_ttl')}"
+    )
+
+
+def _describe_span(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
 
 
 def _describe_daemon(daemon: DaemonRecord) -> str:
@@ -101,12 +146,7 @@ def _describe_daemon(daemon: DaemonRecord) -> str:
 def _describe_guard(guard: GuardStatus) -> str:
     where = "" if guard.server_id is None else f" on server {guard.server_id}"
     words = f"guard {guard.guard}: {guard.waiting} services wait{where}"
-    if guard.guard in {cap.value for cap in CAPS}:
-        option = "" if guard.server_id is None else f" --server {guard.server_id}"
-        return f"{words}: `reconciler approve {guard.guard.replace('_', '-')}{option}`"
-    if guard.guard == Guard.HOT_LOOP.value:
-        return f"{words}: `reconciler release ITEM` for each"
-    return words
+    return words if guard.command is None else f"{words}: `{guard.command}`"
 
 
 def _describe_usage(usage: ServerUsage) -> str:
@@ -147,6 +187,7 @@ def show_service(
         ("held", memory.hold_reason),
         ("waits for", record.blocked_by),
         ("guard", record.blocked_guard),
+        ("step that waits", record.blocked_step),
         ("not as sold since", record.unconverged_since),
         ("failed tries", record.attempts),
         ("next try", record.next_attempt_at),

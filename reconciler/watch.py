@@ -231,6 +231,7 @@ class Watch:
         journal.history.forget(now - kept)
         journal.intents.forget(now - kept)
         journal.requests.forget(now - _KEPT_REQUESTS)
+        journal.approvals.end_expired(now)
         journal.approvals.forget(now - kept)
         journal.daemons.forget(now - _KEPT_REQUESTS)
         journal.usage.forget(now - _KEPT_REQUESTS)

@@ -12,7 +12,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from reconciler.journal.approvals import Approvals
+from reconciler.journal.approvals import Approval, Approvals, Waiting
 from reconciler.journal.daemons import DaemonRecord, Daemons
 from reconciler.journal.errors import (
     JournalError,
@@ -28,6 +28,7 @@ from reconciler.journal.keys import make_scratch_key, read_or_create_key
 from reconciler.journal.leases import Lease, Leases
 from reconciler.journal.overview import Due, Overview
 from reconciler.journal.requests import Answer, Request, Requests
+from reconciler.journal.rotation import KeyRotation, rotate_key
 from reconciler.journal.servers import ServerRecord, Servers
 from reconciler.journal.services import CONVERGING, ServiceRecord, Services, Sighting, make_key
 from reconciler.journal.store import Store, is_there
@@ -38,6 +39,7 @@ __all__ = [
     "CONVERGING",
     "NEAR_PERCENT",
     "Answer",
+    "Approval",
     "Begun",
     "DaemonRecord",
     "Due",
@@ -48,6 +50,7 @@ __all__ = [
     "JournalKeyUnusable",
     "JournalTooNew",
     "JournalUnavailable",
+    "KeyRotation",
     "Lease",
     "LeaseLost",
     "Outcome",
@@ -57,9 +60,11 @@ __all__ = [
     "ServiceRecord",
     "ServiceUsage",
     "Sighting",
+    "Waiting",
     "describe_this_process",
     "make_key",
     "open_journal",
+    "rotate_key",
 ]
 
 
@@ -88,10 +93,12 @@ class Journal:
         self.daemons: Final = Daemons(store)
         self.usage: Final = Usages(store)
         self.mark: Final = key.mark
+        self._key: Final = key
 
     def close(self) -> None:
-        """Give up all connections."""
+        """Give up all connections, and the key."""
         self._store.close()
+        self._key.close()
 
 
 def open_journal(url: str, key_file: Path, *, is_dry_run: bool = False) -> Journal:
@@ -108,7 +115,7 @@ def open_journal(url: str, key_file: Path, *, is_dry_run: bool = False) -> Journ
     """
     if is_dry_run and not _is_begun(url, key_file):
         return Journal(Store(url, is_scratch=True), None)
-    store = Store(url)
+    store = Store(url, is_checked=not is_dry_run)
     try:
         is_keyless = is_dry_run and not key_file.exists() and not _has_passwords(store)
         return Journal(store, None if is_keyless else key_file)

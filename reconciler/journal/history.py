@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -35,9 +36,8 @@ class History:
 
     def add(self, entry: HistoryEntry) -> None:
         """Add one line."""
-        values = {name: getattr(entry, name) for name in HistoryEntry.__slots__}
         with self._store.write() as connection:
-            connection.execute(sa.insert(history).values(**values))
+            insert_entries(connection, [entry])
 
     def forget(self, before: datetime) -> None:
         """Delete the lines of before a time."""
@@ -53,3 +53,9 @@ class History:
             rows = connection.execute(query).mappings().all()
         names = HistoryEntry.__slots__
         return [HistoryEntry(**{name: row[name] for name in names}) for row in reversed(rows)]
+
+
+def insert_entries(connection: sa.Connection, entries: Sequence[HistoryEntry]) -> None:
+    """Add lines within a transaction."""
+    rows = [{name: getattr(entry, name) for name in HistoryEntry.__slots__} for entry in entries]
+    connection.execute(sa.insert(history), rows)

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from reconciler.journal.errors import LeaseLost
 from reconciler.journal.keys import JournalKey
-from reconciler.journal.leases import Lease, extend
+from reconciler.journal.leases import Lease, extend, is_extended
 from reconciler.journal.services import OPEN_OUTCOMES, make_key, update_row
 from reconciler.journal.store import Store
 from reconciler.journal.tables import history, intent
@@ -21,6 +22,8 @@ _IS_KEPT: Final = sa.and_(
     intent.c.kind.in_([StepKind.CREATE.value, StepKind.SET_PASSWORD.value]), intent.c.password.is_not(None)
 )
 """A step whose password the journal keeps."""
+
+_TAKEN: Final = "another worker had taken the service by the time of the answer"
 
 
 class Outcome(enum.StrEnum):
@@ -38,10 +41,10 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An intent on record."""
+    """An intent on record, and the lease under which it was begun."""
 
     id: int
-    item_id: int
+    held: Lease
     server_id: int
     step: Step
 
@@ -98,7 +101,7 @@ class Intents:
             )
             key = result.inserted_primary_key
         assert key is not None  # noqa: S101 - an insert of one row always has one
-        return Begun(int(key[0]), held.item_id, server_id, step)
+        return Begun(int(key[0]), held, server_id, step)
 
     def finish(
         self,
@@ -113,15 +116,26 @@ class Intents:
         now: datetime,
         service_values: dict[str, Any] | None = None,
     ) -> None:
-        """Record what became of an intent, the history of it, and what it means for the service."""
+        """Record what became of an intent, the history of it, and what it means for the service.
+
+        Raises:
+            LeaseLost: another worker has the service by now. Only the history tells of it; the intent stays
+                open, as after a crash, and whoever has the service finds out what it did.
+        """
         closed: dict[str, Any] = {"outcome": outcome.value, "finished_at": now, "error": error}
         if outcome is Outcome.FAILED:
             closed["password"] = None  # it opens nothing: no account was made
+        item_id = begun.held.item_id
         with self._store.write(is_lazy=True) as connection:
-            connection.execute(sa.update(intent).where(intent.c.id == begun.id).values(**closed))
+            is_held = is_extended(connection, begun.held, now)
+            notes = [why, *([] if error is None else [error]), *([] if is_held else [_TAKEN])]
+            if is_held:
+                connection.execute(sa.update(intent).where(intent.c.id == begun.id).values(**closed))
+                if service_values:
+                    update_row(connection, item_id, **service_values)
             connection.execute(
                 sa.insert(history).values(
-                    item_id=begun.item_id,
+                    item_id=item_id,
                     server_id=begun.server_id,
                     at=now,
                     actor=actor,
@@ -129,11 +143,11 @@ class Intents:
                     wanted=wanted,
                     observed=observed,
                     result=outcome.value,
-                    why=why if error is None else f"{why}; {error}",
+                    why="; ".join(notes),
                 )
             )
-            if service_values:
-                update_row(connection, begun.item_id, **service_values)
+        if not is_held:
+            raise LeaseLost(f"service {item_id}: {_TAKEN}")
 
     def get_open_create(self, item_id: int, server_id: int, userid: str) -> tuple[int, str] | None:
         """Id and password of the latest create of this account that was never answered."""
@@ -181,7 +195,7 @@ class Intents:
     def settle(
         self,
         kind: StepKind,
-        item_id: int,
+        held: Lease,
         userid: str,
         now: datetime,
         *,
@@ -193,20 +207,25 @@ class Intents:
 
         Args:
             kind: CREATE or SET_PASSWORD.
-            item_id: the service.
+            held: the service.
             userid: the account.
             now: the time.
             proved_id: the one whose password opens the account: it is done, and keeps its password for the
                 delivery; all others lose theirs.
             begun_before: leave those that were begun later: they may yet have their effect.
             service_values: what it means for the service; a crash must not leave the one without the other.
+
+        Raises:
+            LeaseLost: another worker has the service by now; nothing was closed.
         """
+        item_id = held.item_id
         is_closed = sa.and_(
             intent.c.item_id == item_id, intent.c.kind == kind.value, OPEN_OUTCOMES, _is_named(userid)
         )
         if begun_before is not None:
             is_closed = sa.and_(is_closed, intent.c.begun_at < begun_before)
         with self._store.write() as connection:
+            extend(connection, held, now)
             if proved_id is not None:
                 connection.execute(
                     sa.update(intent)
@@ -221,28 +240,43 @@ class Intents:
             if service_values:
                 update_row(connection, item_id, **service_values)
 
-    def mark_delivered(self, item_id: int) -> None:
-        """Erase the passwords of a service that billing has now."""
+    def mark_delivered(self, held: Lease, now: datetime, *, latest_id: int | None = None) -> None:
+        """Erase the passwords of a service that billing has now.
+
+        Args:
+            held: the service.
+            now: the time.
+            latest_id: the intent whose password was delivered, and with it all earlier ones; None: all.
+
+        Raises:
+            LeaseLost: another worker has the service by now; nothing was erased.
+        """
+        is_delivered = sa.and_(intent.c.item_id == held.item_id, intent.c.outcome == Outcome.DONE.value)
+        if latest_id is not None:
+            is_delivered = sa.and_(is_delivered, intent.c.id <= latest_id)
         with self._store.write(is_lazy=True) as connection:
-            connection.execute(
-                sa.update(intent)
-                .where(intent.c.item_id == item_id, intent.c.outcome == Outcome.DONE.value)
-                .values(password=None)
-            )
+            extend(connection, held, now)
+            connection.execute(sa.update(intent).where(is_delivered).values(password=None))
 
     def count_since(
         self, since: datetime, *conditions: sa.ColumnElement[bool], server_id: int | None = None
     ) -> int:
         """How many intents were begun after a time and not certainly without effect."""
-        query = sa.select(sa.func.count()).where(
-            intent.c.begun_at > since,
-            sa.or_(intent.c.outcome.is_(None), intent.c.outcome != Outcome.FAILED.value),
-            *conditions,
-        )
+        query = sa.select(sa.func.count()).where(_counts_since(since), *conditions)
         if server_id is not None:
             query = query.where(intent.c.server_id == server_id)
         with self._store.read() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def count_by_server(self, since: datetime, condition: sa.ColumnElement[bool]) -> dict[int, int]:
+        """The same by server; servers without any are left out."""
+        query = (
+            sa.select(intent.c.server_id, sa.func.count())
+            .where(_counts_since(since), condition)
+            .group_by(intent.c.server_id)
+        )
+        with self._store.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def forget(self, before: datetime) -> None:
         """Delete those of before a time of which nothing is left to find out or to deliver."""
@@ -263,6 +297,12 @@ class Intents:
         )
         with self._store.read() as connection:
             return list(connection.execute(query.order_by(intent.c.begun_at)).scalars())
+
+
+def _counts_since(since: datetime) -> sa.ColumnElement[bool]:
+    """Begun after a time, and not certainly without effect."""
+    is_possible = sa.or_(intent.c.outcome.is_(None), intent.c.outcome != Outcome.FAILED.value)
+    return sa.and_(intent.c.begun_at > since, is_possible)
 
 
 def _is_named(userid: str) -> sa.ColumnElement[bool]:

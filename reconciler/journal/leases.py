@@ -70,6 +70,15 @@ class Leases:
             )
             return Lease(item_id, holder, row.epoch + 1)
 
+    def extend(self, held: Lease, now: datetime) -> None:
+        """Make sure that a lease still is held, and extend it.
+
+        Raises:
+            LeaseLost: it has expired or has changed hands.
+        """
+        with self._store.write(is_lazy=True) as connection:
+            extend(connection, held, now)
+
     def release(self, held: Lease, now: datetime) -> None:
         """Give a service back; harmless when it was lost already."""
         with self._store.write(is_lazy=True) as connection:
@@ -86,10 +95,28 @@ def extend(connection: sa.Connection, held: Lease, now: datetime) -> None:
     Raises:
         LeaseLost: it has expired or has changed hands.
     """
-    renewed = connection.execute(
-        sa.update(lease)
-        .where(lease.c.item_id == held.item_id, lease.c.epoch == held.epoch, lease.c.expires_at > now)
-        .values(expires_at=now + timedelta(seconds=LEASE_SECONDS))
-    ).rowcount
-    if renewed != 1:
+    if not is_extended(connection, held, now):
         raise LeaseLost(f"service {held.item_id} was taken by another worker meanwhile")
+
+
+def is_extended(connection: sa.Connection, held: Lease, now: datetime) -> bool:
+    """Extend a lease within a transaction; False when it has expired or has changed hands."""
+    values = {
+        "held_item": held.item_id,
+        "held_epoch": held.epoch,
+        "at": now,
+        "until": now + timedelta(seconds=LEASE_SECONDS),
+    }
+    return connection.execute(_EXTEND, values).rowcount == 1
+
+
+# Made once: it belongs to every write of a pass, and building a statement costs more than running it.
+_EXTEND: Final = (
+    sa.update(lease)
+    .where(
+        lease.c.item_id == sa.bindparam("held_item"),
+        lease.c.epoch == sa.bindparam("held_epoch"),
+        lease.c.expires_at > sa.bindparam("at"),
+    )
+    .values(expires_at=sa.bindparam("until"))
+)

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from reconciler.journal.leases import Lease, extend
 from reconciler.journal.store import Store
 from reconciler.journal.tables import UtcTime, hold, intent, service
-from states import DesiredService, Memory, Ownership, ServiceState
+from states import DesiredService, Memory, Ownership, ServiceState, Wish
 
 OPEN_OUTCOMES: Final = sa.or_(intent.c.outcome.is_(None), intent.c.outcome == "unknown")
 """An intent whose effect nobody knows yet."""
@@ -30,6 +31,10 @@ CONVERGING: Final = frozenset(
 """States in which we still have something to do; in all others a service is as sold, or waits for a person or
 for time to pass."""
 
+_GRACE_GOES_ON: Final = (Wish.ABSENT.value, Wish.AS_IS.value)
+_SETTLED: Final = tuple(
+    state.value for state in ServiceState if state.is_stable or state is ServiceState.ORPHANED
+)
 _CHUNK: Final = 500
 _WIDE_CHUNK: Final = 5000
 
@@ -58,6 +63,7 @@ class ServiceRecord:
     stable_at: datetime | None
     quarantine_mark: str | None
     version: int
+    blocked_step: str | None = None
 
 
 @dataclass(slots=True)
@@ -148,6 +154,14 @@ class Services:
         with self._store.read() as connection:
             return set(connection.execute(query).scalars())
 
+    def list_unsettled_ids(self, server_id: int | None = None) -> set[int]:
+        """Services that wait for something; only those that billing last named on a server."""
+        query = sa.select(service.c.item_id).where(service.c.state.not_in(_SETTLED))
+        if server_id is not None:
+            query = query.where(service.c.desired_server_id == server_id)
+        with self._store.read() as connection:
+            return set(connection.execute(query).scalars())
+
     def count_by_state(self) -> dict[tuple[int | None, str], int]:
         """How many services each server has in each state."""
         query = sa.select(service.c.desired_server_id, service.c.state, sa.func.count()).group_by(
@@ -186,7 +200,13 @@ class Services:
         }
         new = [_first_row(item, *value, now) for item, value in values.items() if item not in known]
         changed = [
-            {"key_item": item, "new_server": value[0], "new_key": value[1], "new_wish": value[2]}
+            {
+                "key_item": item,
+                "new_server": value[0],
+                "new_key": value[1],
+                "new_wish": value[2],
+                "ends_grace": value[2] not in _GRACE_GOES_ON,
+            }
             for item, value in values.items()
             if item in known and known[item] != value
         ]
@@ -205,6 +225,11 @@ class Services:
                         desired_server_id=sa.bindparam("new_server"),
                         desired_key=sa.bindparam("new_key"),
                         wish=sa.bindparam("new_wish"),
+                        # Any read that wants the account back ends its grace, also one of many rows.
+                        retired_since=sa.case(
+                            (sa.bindparam("ends_grace", type_=sa.Boolean), sa.null()),
+                            else_=service.c.retired_since,
+                        ),
                         unconverged_since=sa.func.coalesce(
                             service.c.unconverged_since, sa.literal(now, UtcTime)
                         ),
@@ -226,8 +251,18 @@ class Services:
         with self._store.read() as connection:
             return connection.execute(_NAMESAKE, place).scalar()
 
+    def record(self, held: Lease, now: datetime, **values: Any) -> None:
+        """Change columns of the row of a service that a worker has.
+
+        Raises:
+            LeaseLost: it has it no more; nothing was changed.
+        """
+        with self._store.write(is_lazy=True) as connection:
+            extend(connection, held, now)
+            update_row(connection, held.item_id, **values)
+
     def update(self, item_id: int, **values: Any) -> None:
-        """Change columns of one service's row."""
+        """Change columns of one service's row, whoever has the service."""
         with self._store.write(is_lazy=True) as connection:
             update_row(connection, item_id, **values)
 
@@ -292,6 +327,7 @@ class Services:
                     last_error=None,
                     blocked_by=None,
                     blocked_guard=None,
+                    blocked_step=None,
                     unconverged_since=None,
                     unconverged_kind=None,
                     quiet_mark=sa.bindparam("new_mark"),
@@ -476,4 +512,5 @@ def _to_record(
         stable_at=row.stable_at,
         quarantine_mark=row.quarantine_mark,
         version=row.version,
+        blocked_step=row.blocked_step,
     )

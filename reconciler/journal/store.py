@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from reconciler.journal.errors import JournalError, JournalTooNew, JournalUnavailable
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest revision in ``migrations/versions``; a test holds it true."""
 
 _BUSY_SECONDS: Final = 30
@@ -26,16 +26,18 @@ _BAD_URL: Final = "journal_url is not the address of a database that can be used
 class Store:
     """The journal's database: transactions for reading and for writing."""
 
-    def __init__(self, url: str, *, is_scratch: bool = False) -> None:
+    def __init__(self, url: str, *, is_scratch: bool = False, is_checked: bool = False) -> None:
         """Connect and migrate.
 
         Args:
             url: SQLAlchemy URL.
             is_scratch: keep everything in memory and forget it: what a dry run starts from when
                 there is no journal yet.
+            is_checked: read all of SQLite's file and refuse a damaged one (2 ms a megabyte), before anything
+                is done because of what the rest of it says.
 
         Raises:
-            JournalUnavailable: it cannot be opened or written.
+            JournalUnavailable: it cannot be opened or written, or is damaged.
             JournalTooNew: a newer version of this program wrote it.
         """
         self._shown_url = parse_url(url).render_as_string(hide_password=True)
@@ -68,6 +70,8 @@ class Store:
         if self.engine.dialect.name == "sqlite":
             _prepare_sqlite(self.engine)
         try:
+            if is_checked and self.engine.dialect.name == "sqlite":
+                self._check()
             self._migrate()
         except JournalError:
             self.close()
@@ -115,6 +119,15 @@ class Store:
                 f"the journal {self._shown_url} cannot be used: {cause}; nothing was changed; check that it "
                 "can be written and the disk is not full, or move a broken one away (only history is lost)"
             ) from error
+
+    def _check(self) -> None:
+        with self.read() as connection:
+            finding = str(connection.execute(sa.text("PRAGMA quick_check(1)")).scalar())
+        if finding != "ok":
+            raise JournalUnavailable(
+                f"the journal {self._shown_url} is damaged ({finding.splitlines()[-1]}); nothing was "
+                "changed; move it away and start again (only history is lost)"
+            )
 
     def _migrate(self) -> None:
         with self.read() as connection:

@@ -49,6 +49,8 @@ service: Final = sa.Table(
     sa.Column("blocked_by", sa.Text),
     # Which guard, when it is one that keeps the service waiting or has quarantined it.
     sa.Column("blocked_guard", sa.String(32)),
+    # The very step that waits: what an operator approves is good for no other.
+    sa.Column("blocked_step", sa.Text),
     # Since when something is left to do, and what it was at first; NULL when nothing is, or only time passes.
     sa.Column("unconverged_since", UtcTime),
     sa.Column("unconverged_kind", sa.String(16)),
@@ -181,6 +183,10 @@ approval: Final = sa.Table(
     sa.Column("actor", sa.String(64), nullable=False),
     sa.Column("expires_at", UtcTime, nullable=False),
     sa.Column("used_at", UtcTime),
+    # For which step it was given (service.blocked_step at that moment).
+    sa.Column("step", sa.Text),
+    # NULL: it can be used. used, expired, withdrawn, replaced: see approvals.ApprovalEnd.
+    sa.Column("outcome", sa.String(16)),
     sa.Index("approval_item", "item_id", "guard"),
 )
 

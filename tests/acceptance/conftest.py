@@ -130,6 +130,12 @@ class World:
             client.close()
 
 
+@pytest.fixture
+def fault_row(record_property: Callable[[str, object], None]) -> None:
+    """Counts the test as a row of the fault matrix (docs/safety.md)."""
+    record_property("fault matrix rows", 1)
+
+
 @pytest.fixture(scope="session")
 def private_key_pem() -> bytes:
     """One key for all worlds: making one takes long."""

@@ -7,6 +7,7 @@ import re
 import ssl
 from pathlib import Path
 
+import pytest
 import trustme
 
 from reconciler.sandbox.emulator import CloudEmulator, Fault
@@ -62,6 +63,7 @@ def test_a_redirect_to_another_host_is_refused_and_never_sees_a_password(make_wo
     assert world.is_delivered(items[1])
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_certificate_of_an_unknown_authority_is_refused_and_accepted_with_its_ca_file(
     make_world: MakeWorld, tmp_path: Path
 ) -> None:

@@ -135,6 +135,7 @@ def provider(request: pytest.FixtureRequest, make_world: MakeWorld, tmp_path: Pa
     )
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_database_server_that_is_not_there(provider: Provider) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -146,6 +147,7 @@ def test_a_database_server_that_is_not_there(provider: Provider) -> None:
         )
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_wrong_password_of_the_database(provider: Provider) -> None:
     provider.password_file.write_text("Planted-Wrong-Secret-75", "utf-8")
     provider.check_refusal(r"billing database .* refused access .*: check user, password and GRANT")
@@ -204,6 +206,7 @@ def cut_off_at(provider: Provider, operation: str) -> Fault:
     return Fault(match)
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_database_that_goes_away_after_the_listing_ends_the_cycle(provider: Provider) -> None:
     world = provider.world
     world.nextcloud.clear_calls()
@@ -217,6 +220,7 @@ def test_a_database_that_goes_away_after_the_listing_ends_the_cycle(provider: Pr
     assert world.is_delivered(provider.new_item)
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_database_that_goes_away_between_creation_and_delivery_loses_no_password(
     provider: Provider,
 ) -> None:

@@ -60,13 +60,16 @@ def test_a_journal_in_a_folder_that_is_not_there(keeper: Keeper) -> None:
 
 
 @pytest.mark.parametrize("content", [b"no database\n" * 500, b"SQLite format 3\0" + b"\xff" * 8192])
+@pytest.mark.usefixtures("fault_row")
 def test_a_journal_that_is_no_database(keeper: Keeper, content: bytes) -> None:
+    keeper.key.touch(0o600)
     keeper.key.write_text("A" * 43 + "=\n")
     keeper.journal.write_bytes(content)
     keeper.check_refusal(r"the journal .*journal.db cannot be used: .*; check that", *READING, *WRITING)
     assert keeper.journal.read_bytes() == content, "what is left of it is kept"
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_journal_of_a_newer_version(keeper: Keeper) -> None:
     world = keeper.world
     invoke(world.land.config_path, "hold", "1", "--reason", "makes the journal")
@@ -77,6 +80,7 @@ def test_a_journal_of_a_newer_version(keeper: Keeper) -> None:
     keeper.check_refusal(r"written by a newer version .*: upgrade this program", *READING, *WRITING)
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_disk_that_becomes_full_stops_the_cycle(keeper: Keeper) -> None:
     """Once nothing more can be recorded, nothing more is done: no account without an intent."""
     world = keeper.world
@@ -122,6 +126,7 @@ def test_a_lost_key_is_not_made_anew_while_passwords_wait_for_it(keeper: Keeper)
         r"the journal key .*journal.key cannot be read: No such file.*; restore", *READING, *WRITING
     )
     assert not keeper.key.exists()
+    keeper.key.touch(0o600)
     keeper.key.write_text("A" * 43 + "=\n")
     world = keeper.world
     result = invoke(world.land.config_path, "once")

@@ -179,6 +179,7 @@ def fleet(make_world: MakeWorld) -> Fleet:
     return Fleet(world, troubled, items)
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_server_that_cannot_be_used_is_left_alone_and_named_and_the_others_are_served(
     fleet: Fleet,
 ) -> None:
@@ -235,6 +236,7 @@ def test_a_server_that_cannot_be_used_is_left_alone_and_named_and_the_others_are
             )
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_server_that_comes_back_is_served_at_the_next_cycle(fleet: Fleet) -> None:
     world = fleet.world
     world.once()

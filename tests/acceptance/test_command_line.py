@@ -28,6 +28,7 @@ COMMANDS: Final = [
     "approve",
     "adopt",
     "reset-password",
+    "rotate-key",
     "check-connection",
     "validate-config",
     "draw-states",
@@ -91,6 +92,9 @@ def test_help_is_there_for_all_and_each_command_says_what_it_does(tmp_path: Path
         ["approve", "hot-loop"],
         ["approve", "identity"],
         ["approve", "desired-read", "--server", "1"],
+        ["approve", "desired-read", "--services", "-1"],
+        ["approve", "desired-read", "--instance", "ocabc"],
+        ["approve", "deletions", "--services", "5"],
         ["adopt", "1"],
         ["adopt", "user_1", "1"],
         ["reset-password"],
@@ -162,7 +166,10 @@ def test_a_service_that_we_knew_and_that_left_our_servers_is_quarantined(shop: W
 
 
 def test_before_the_first_run_there_is_little_to_tell_and_nothing_is_made(shop: World) -> None:
-    assert say(shop, "status") == "no daemon runs\nguard desired_read: quiet (0 of 0 seen)\n"
+    lines = say(shop, "status").splitlines()
+    assert lines[:2] == ["no daemon runs", "guard desired_read: quiet (0 of 0 seen)"]
+    assert len(lines) == 3
+    assert lines[2].startswith("limits: deleted after 72 h")
     assert say_json(shop, "status")["servers"] == []
     assert say(shop, "history", "1") == "nothing was ever done to service 1\n"
     assert say_json(shop, "history", "1") == []
@@ -236,11 +243,15 @@ def test_status_and_history_tell_what_was_done_in_lines_and_in_json(shop: World)
         ["1", "nextcloud", "27.1.0", "ok", "1 active", "-", "0", "-"],
         ["2", "owncloud", "10.7.0", "ok", "1 active", "-", "0", "-"],
     ]
-    assert lines[2:] == [
+    assert lines[2:-3] == [
         ["no daemon runs"],
         ["services: 2 active"],
         ["guard desired_read: quiet (2 of 2 seen)"],
     ]
+    assert [line[:3] for line in lines[-3:-1]] == [
+        ["used up", f"server {server}", "deletions 0 of 5 in 24 h"] for server in (1, 2)
+    ]
+    assert lines[-1][0].startswith("limits: ")
     status = say_json(shop, "status")
     assert [
         (one["server_id"], one["product"], one["scanned_at"] is not None) for one in status["servers"]
@@ -295,8 +306,12 @@ def test_another_installation_is_not_touched_until_it_is_approved(shop: World) -
     said = check_words(result)
     assert result.returncode == 1
     assert "left out: server 1 (nextcloud-1) answers as another installation" in said
-    assert "`reconciler approve identity --server 1`" in said
-    assert "answers as another installation" in say(shop, "status")
+    assert "`reconciler approve identity --server 1 --instance ocotherplace`" in said
+    status = say(shop, "status")
+    assert "answers as another installation" in status
+    assert (
+        "guard identity: 0 services wait on server 1: `reconciler approve identity --server 1 --i" in status
+    )
     plan = invoke(shop.land.config_path, "plan")
     assert (plan.returncode, "another installation" in plan.stdout) == (1, True)
     assert shop.nextcloud.mutating_calls() == []
@@ -305,13 +320,19 @@ def test_another_installation_is_not_touched_until_it_is_approved(shop: World) -
     assert "approve identity --server 1" in check["message"]
     assert shop.nextcloud.accounts["user_1"].quota_definition == "1 GB"
 
-    assert say(shop, "approve", "identity", "--server", "1").startswith("server 1: ")
+    words = say(shop, "approve", "identity", "--server", "1")
+    assert words == "server 1: nextcloud ocotherplace is taken as the right installation\n"
     assert invoke(shop.land.config_path, "once").returncode == 0
     assert shop.nextcloud.accounts["user_1"].quota_definition == "5 GB"
-    assert say_json(shop, "approve", "identity", "--server", "2")["server_id"] == 2
-    history = say_json(shop, "history")
-    assert [(one["action"], one["server_id"]) for one in history] == [("approve", 1), ("approve", 2)]
-    assert all(one["actor"].startswith("operator:") and "identity" in one["why"] for one in history)
+    for server in ("1", "2"):
+        check_failure(
+            invoke(shop.land.config_path, "approve", "identity", "--server", server),
+            "no other installation was seen there: there is nothing to approve",
+        )
+    (entry,) = say_json(shop, "history")
+    assert (entry["action"], entry["server_id"]) == ("approve", 1)
+    assert entry["why"] == "guard identity: nextcloud ocotherplace is the right installation"
+    assert entry["actor"].startswith("operator:")
 
 
 def test_a_shrunken_read_stops_deletions_until_it_is_approved(shop: World) -> None:
@@ -325,8 +346,14 @@ def test_a_shrunken_read_stops_deletions_until_it_is_approved(shop: World) -> No
     assert result.returncode == 1
     assert "guard desired_read: billing shows 7 services, 10 before" in check_words(result)
     assert "guard desired_read: active (7 of 10 seen)" in say(shop, "status")
+    assert "`reconciler approve desired-read --services 7`" in say(shop, "status")
     assert shop.owncloud.accounts[f"user_{items[7]}"].is_enabled
-    assert say_json(shop, "approve", "desired-read")["guard"] == "desired-read"
+    check_failure(
+        invoke(shop.land.config_path, "approve", "desired-read", "--services", "8"),
+        "billing shows 7 services now, fewer than the 8 you have seen: look again",
+    )
+    answer = say_json(shop, "approve", "desired-read", "--services", "7")
+    assert (answer["guard"], answer["seen"]) == ("desired-read", 7)
     (approval,) = say_json(shop, "history")
     assert approval["why"] == "guard desired_read: 7 services are right, 10 were seen before"
     invoke(shop.land.config_path, "once")

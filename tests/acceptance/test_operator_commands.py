@@ -318,12 +318,15 @@ def test_services_that_wait_for_a_cap_may_pass_it_once(
         world, "status"
     )
     (active,) = say_json(world, "status")["guards"]
-    assert active == {"guard": name, "server_id": 1, "waiting": 2}
+    command = f"reconciler approve {guard} --server 1"
+    assert active == {"guard": name, "server_id": 1, "waiting": 2, "command": command}
     assert say_json(world, "status", str(waiting[0]))["blocked_guard"] == name
 
     assert say(world, "approve", guard, "--server", "2") == f"no service waits for guard {guard}\n"
     with world.open() as app:  # by the clock of this world
-        assert approve_cap(app, Guard(name), 1, "operator:test") == waiting
+        given = approve_cap(app, Guard(name), 1, "operator:test")
+    assert [each.item_id for each in given] == waiting
+    assert all(f"user_{each.item_id} on server 1: " in each.step for each in given)
     for item in (items[3], other):
         strike(world, guard, item)
     world.once()
@@ -348,10 +351,12 @@ def test_an_approval_says_how_many_and_which_and_is_in_the_history_of_each(make_
         world.billing.set_status(item, 3)
     world.once()
     assert say(world, "approve", "disables") == (
-        f"6 services may pass guard disables once within 60 min: {', '.join(map(str, items))}\n"
+        "6 services may pass guard disables once within 60 min, each with what it waits for now: "
+        f"{', '.join(map(str, items))}\n"
     )
     answer = say_json(world, "approve", "disables", "--server", "2")
-    assert answer == {"guard": "disables", "server_id": 2, "services": items[1::2]}
+    steps = {str(item): f"disable user_{item} on server 2: disabled" for item in items[1::2]}
+    assert answer == {"guard": "disables", "server_id": 2, "services": items[1::2], "steps": steps}
     for item in items:
         entries = [entry for entry in say_json(world, "history", str(item)) if entry["action"] == "approve"]
         assert len(entries) == (2 if item in items[1::2] else 1)
@@ -375,6 +380,9 @@ def test_an_approval_expires(make_world: MakeWorld) -> None:
     account = world.get_account(item)
     assert account is not None
     assert account.is_enabled
+    told = [entry for entry in say_json(world, "history", str(item)) if entry["action"] == "approve"]
+    assert [entry["result"] for entry in told] == ["done", "expired"]
+    assert all(entry["wanted"] == f"disable user_{item} on server 1: disabled" for entry in told)
 
 
 def test_a_running_daemon_goes_on_at_once_with_what_is_approved(make_world: MakeWorld) -> None:
@@ -771,7 +779,7 @@ def test_a_large_provider_is_shown_at_a_glance_and_quickly(crowd: World) -> None
     started = time.monotonic()
     lines = say(crowd, "status").splitlines()
     assert time.monotonic() - started < 20
-    assert len(lines) < 260
+    assert len(lines) < 270
     assert [line.split("\t")[0] for line in lines[:2]] == ["7", "240"], "servers in trouble first"
     assert lines[0].split("\t")[4] == "no route to it"
     assert "servers: and 190 more, none of them in trouble" in lines

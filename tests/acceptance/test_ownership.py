@@ -13,6 +13,7 @@ NUMBERS = (0, 1)
 
 
 @pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.usefixtures("fault_row")
 def test_an_account_of_somebody_else_is_left_untouched_and_reported(world: World, number: int) -> None:
     plan = world.billing.add_plan("Basic", 5, group="basic")
     item, other = world.sell(plan, number), world.sell(plan, number)
@@ -39,6 +40,7 @@ def test_an_account_of_somebody_else_is_left_untouched_and_reported(world: World
 
 
 @pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.usefixtures("fault_row")
 def test_an_account_of_an_earlier_module_is_adopted_and_changed_in_nothing(world: World, number: int) -> None:
     item = world.sell(
         world.billing.add_plan("Basic", 5, group="basic"),

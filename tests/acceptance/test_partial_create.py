@@ -46,6 +46,7 @@ def assert_complete(world: World, item: int) -> None:
     ],
     ids=["500 half-made", "500 made", "502 made", "answer lost", "empty", "truncated", "html"],
 )
+@pytest.mark.usefixtures("fault_row")
 def test_a_create_that_failed_after_its_effect_ends_as_a_complete_account(
     world: World, number: int, fault: Fault
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_create_that_failed_after_its_effect_ends_as_a_complete_account(
     [Fault("create", status=500), Fault("create", kind="drop"), Fault("create", status=503)],
     ids=["500", "dropped", "503"],
 )
+@pytest.mark.usefixtures("fault_row")
 def test_a_create_that_failed_without_effect_is_made_by_the_next_cycle(
     world: World, number: int, fault: Fault
 ) -> None:
@@ -81,6 +83,7 @@ def test_a_create_that_failed_without_effect_is_made_by_the_next_cycle(
 
 
 @pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.usefixtures("fault_row")
 def test_an_answer_lost_before_the_effect_came_late_makes_no_second_account(
     world: World, number: int
 ) -> None:
@@ -106,6 +109,7 @@ def read_open_password(world: World, item: int) -> str:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.usefixtures("fault_row")
 def test_a_stranger_who_came_first_is_told_from_our_unanswered_create(world: World, number: int) -> None:
     item = sell(world, number)
     cloud = world.land.clouds[number]

@@ -117,6 +117,7 @@ def test_a_field_that_is_only_reported_is_shown_and_not_changed(make_world: Make
     assert account.quota_definition == "1 GB"
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_accounts_missing_from_a_shifted_page_are_not_made_again(world: World) -> None:
     items = [sell(world, 0) for _ in range(5)]
     world.once()
@@ -138,6 +139,7 @@ def test_an_unreadable_bulk_listing_leaves_one_server_out_and_serves_the_other(w
     assert world.is_delivered(second)
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_edits_beyond_the_rate_limit_wait_and_go_on_when_it_allows(make_world: MakeWorld) -> None:
     seconds = [0.0]
     cloud = CloudEmulator("nextcloud", edit_limit=3, clock=lambda: seconds[0])

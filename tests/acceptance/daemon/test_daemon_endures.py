@@ -33,6 +33,7 @@ def are_delivered(world: World, items: list[int]) -> bool:
     return all(world.is_delivered(item) for item in items)
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_hung_server_delays_no_other_servers_services(make_world: MakeWorld) -> None:
     clouds = [CloudEmulator("nextcloud") for _ in range(3)]
     world = make_world(clouds=clouds, settings=make_settings(reconciler={"workers": 4}))
@@ -56,6 +57,7 @@ def test_a_hung_server_delays_no_other_servers_services(make_world: MakeWorld) -
         daemon.wait_for(lambda: are_delivered(world, hung), "the others as soon as their servers answer")
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_services_of_a_server_in_maintenance_wait_visibly_and_go_on_after_it(make_world: MakeWorld) -> None:
     world = make_world(settings=make_settings())
     items = sell_many(world, 6, servers=1, status=1)
@@ -81,6 +83,7 @@ def test_services_of_a_server_in_maintenance_wait_visibly_and_go_on_after_it(mak
     ]
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_refused_password_is_tried_once_and_a_new_one_at_once(make_world: MakeWorld) -> None:
     world = make_world(settings=make_settings(), kind="mariadb")
     items = sell_many(world, 4, servers=1, status=1)
@@ -153,6 +156,7 @@ def wait_for_accounts(daemon: RunningDaemon, world: World, count: int) -> None:
     )
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_two_daemons_on_one_journal_never_work_on_a_service_at_once(make_world: MakeWorld) -> None:
     clouds = [
         CloudEmulator("nextcloud", latency_seconds=0.02),
@@ -223,6 +227,7 @@ def test_sigterm_ends_it_although_a_server_never_answers(make_world: MakeWorld) 
 
 
 @pytest.mark.parametrize("kind", ["mariadb", "postgres"])
+@pytest.mark.usefixtures("fault_row")
 def test_a_restarted_database_server_is_survived(make_world: MakeWorld, kind: str) -> None:
     with restartable_server("mariadb" if kind == "mariadb" else "postgres") as server:
         url = server.server.get_url(server.server.create_database())
@@ -245,6 +250,7 @@ def test_a_restarted_database_server_is_survived(make_world: MakeWorld, kind: st
 
 
 @pytest.mark.parametrize("jump", ["-3600", "+3600"])
+@pytest.mark.usefixtures("fault_row")
 def test_a_clock_that_jumps_stops_nothing(make_world: MakeWorld, tmp_path: Path, jump: str) -> None:
     world = make_world(settings=make_settings())
     items = sell_many(world, 4, status=1)
@@ -271,6 +277,7 @@ def test_a_clock_that_jumps_stops_nothing(make_world: MakeWorld, tmp_path: Path,
         assert daemon.terminate() == 0
 
 
+@pytest.mark.usefixtures("fault_row")
 def test_a_journal_that_cannot_be_written_changes_nothing_and_is_told(make_world: MakeWorld) -> None:
     world = make_world(kind="mariadb", settings=make_settings())
     items = sell_many(world, 3, status=1)

@@ -332,17 +332,17 @@ def test_changes_everywhere_at_once_are_all_seen(world: BillingUnderTest) -> Non
         world.sandbox.add_server("Two", "https://two.example.net", "admin", "pw"),
     ]
     items = world.sandbox.add_many_services(
-        30_000, plan_ids=[plan_id], server_ids=server_ids, is_recorded=True
+        10_000, plan_ids=[plan_id], server_ids=server_ids, is_recorded=True
     )
     tracker = start(world)
     assert tracker.poll().items == frozenset()
     run(world, "UPDATE item SET status = 3 WHERE id % 3 = 0")
     assert tracker.poll().items == {item_id for item_id in items if item_id % 3 == 0}
-    doomed = [item_id for item_id in items if 5000 <= item_id < 20_000]
+    doomed = [item_id for item_id in items if 2000 <= item_id < 7000]
     run(
         world,
-        "DELETE FROM itemparam WHERE item >= 5000 AND item < 20000",
-        "DELETE FROM item WHERE id >= 5000 AND id < 20000",
+        "DELETE FROM itemparam WHERE item >= 2000 AND item < 7000",
+        "DELETE FROM item WHERE id >= 2000 AND id < 7000",
     )
     changes = tracker.poll()
     assert changes.items == set(doomed)

@@ -143,6 +143,20 @@ def test_missing_table_and_column_are_a_mismatch(server: DatabaseServer, url: st
         )
 
 
+def test_database_that_was_made_read_only_is_not_written_all_the_same(
+    postgres: DatabaseServer, make_database: Callable[[str], str]
+) -> None:
+    url = make_database("postgres")
+    with opened(url) as database, database.writing() as connection:
+        connection.execute(text("CREATE TABLE item (id INTEGER)"))
+    postgres.execute(f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
+    with opened(url) as database:
+        with database.reading() as connection:  # the connection that is used again
+            connection.execute(text("SELECT id FROM item"))
+        with pytest.raises(errors.BillingAccessDenied, match="read-only"), database.writing() as connection:
+            connection.execute(text("INSERT INTO item VALUES (1)"))
+
+
 def test_refused_statement_is_neither_retried_nor_called_unreachable(
     server: DatabaseServer, url: str
 ) -> None:

@@ -72,7 +72,7 @@ def test_begun_step_stands_in_the_journal_before_its_end(place: JournalPlace) ->
     begun = journal.intents.begin(
         lease, 3, step, before="quota 2 GB", after="quota 1 GB", password=None, now=LATER
     )
-    assert (begun.item_id, begun.server_id, begun.step) == (7, 3, step)
+    assert (begun.held, begun.server_id, begun.step) == (lease, 3, step)
     columns = [column for column in intent.c if column.name != "id"]
     assert read_intents(place, intent.c.id, *columns) == [
         (
@@ -103,6 +103,49 @@ def test_worker_that_lost_its_lease_begins_nothing(place: JournalPlace) -> None:
     with pytest.raises(LeaseLost):
         begin(journal, lost, CREATE, password=PASSWORD, now=after)
     assert read_intents(place, intent.c.id) == []
+
+
+def lose_lease(journal: Journal) -> datetime:
+    """Let another worker take service 7 after its lease has run out; when that is."""
+    after = NOW + timedelta(seconds=LEASE_SECONDS)
+    take(journal, now=after)
+    return after
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DONE, Outcome.UNKNOWN, Outcome.FAILED])
+def test_worker_that_lost_its_lease_in_a_call_tells_only_the_history(
+    place: JournalPlace, outcome: Outcome
+) -> None:
+    journal = place.open()
+    journal.services.note_desired([make_desired(7)], NOW)
+    begun = begin(journal, take(journal), CREATE, password=PASSWORD)
+    after = lose_lease(journal)
+    with pytest.raises(LeaseLost, match="service 7: another worker"):
+        finish(journal, begun, outcome, now=after, service_values={"state": "active"})
+    assert read_intents(place, intent.c.outcome, intent.c.finished_at) == [(None, None)]
+    assert journal.intents.get_open_create(7, 1, "user_7") == (begun.id, PASSWORD), "still to be proved"
+    (entry,) = journal.history.list_entries(7)
+    assert (entry.result, entry.at) == (outcome.value, after)
+    assert "another worker" in entry.why
+    record = journal.services.get(7)
+    assert record is not None
+    assert (record.memory.state, record.version) == (ServiceState.UNKNOWN, 0)
+
+
+def test_worker_that_lost_its_lease_settles_and_erases_nothing(place: JournalPlace) -> None:
+    journal = place.open()
+    create(journal, Outcome.DONE)
+    create(journal, None, password=OTHER)
+    lost = take(journal)
+    after = lose_lease(journal)
+    with pytest.raises(LeaseLost):
+        journal.intents.settle(StepKind.CREATE, lost, "user_7", after)
+    with pytest.raises(LeaseLost):
+        journal.intents.mark_delivered(lost, after)
+    assert read_intents(place, intent.c.outcome, intent.c.password.is_(None)) == [
+        ("done", False),
+        (None, False),
+    ]
 
 
 def test_finished_step_is_in_the_history_and_in_the_services_row(place: JournalPlace) -> None:
@@ -191,7 +234,7 @@ def test_password_of_a_created_account_waits_until_billing_has_it(place: Journal
     create(journal, Outcome.DONE, item_id=8, password=OTHER)
     assert journal.intents.get_undelivered(7) == (begun.id, PASSWORD)
     assert journal.intents.list_undelivered() == {7, 8}
-    journal.intents.mark_delivered(7)
+    journal.intents.mark_delivered(take(journal), NOW)
     assert journal.intents.get_undelivered(7) is None
     assert journal.intents.list_undelivered() == {8}
     passwords = [password for (password,) in read_intents(place, intent.c.password)]
@@ -202,7 +245,7 @@ def test_password_of_a_created_account_waits_until_billing_has_it(place: Journal
 def test_delivery_leaves_the_password_of_an_open_create(journal: Journal) -> None:
     create(journal, Outcome.DONE)
     begun = create(journal, None, password=OTHER)
-    journal.intents.mark_delivered(7)
+    journal.intents.mark_delivered(take(journal), NOW)
     assert journal.intents.get_open_create(7, 1, "user_7") == (begun.id, OTHER)
 
 
@@ -247,7 +290,7 @@ def test_no_file_of_the_journal_holds_a_password_in_the_clear(tmp_path: Path) ->
     assert find_in_files(tmp_path, "user_7".title())  # the name is there, so the search does find things
     assert {file.name for file in tmp_path.iterdir()} >= {"journal.db", "journal.db-wal", "journal.key"}
     assert find_in_files(tmp_path, PASSWORD) == []
-    journal.intents.mark_delivered(7)
+    journal.intents.mark_delivered(take(journal), NOW)
     assert find_in_files(tmp_path, PASSWORD) == []
     journal.close()
     assert find_in_files(tmp_path, PASSWORD) == []
@@ -316,8 +359,18 @@ def test_latest_password_is_the_one_to_deliver_and_all_are_erased_then(place: Jo
     create(journal, Outcome.DONE)
     latest = reset(journal, Outcome.DONE, password=OTHER)
     assert journal.intents.get_undelivered(7) == (latest.id, OTHER)
-    journal.intents.mark_delivered(7)
+    journal.intents.mark_delivered(take(journal), NOW)
     assert read_intents(place, intent.c.password) == [(None,), (None,)]
+
+
+def test_password_that_came_after_the_delivered_one_still_waits(journal: Journal) -> None:
+    delivered = create(journal, Outcome.DONE)
+    latest = reset(journal, Outcome.DONE, password=OTHER)
+    lease = take(journal)
+    journal.intents.mark_delivered(lease, NOW, latest_id=delivered.id)
+    assert journal.intents.get_undelivered(7) == (latest.id, OTHER)
+    journal.intents.mark_delivered(lease, NOW, latest_id=latest.id)
+    assert journal.intents.get_undelivered(7) is None
 
 
 def test_proved_reset_waits_for_its_delivery_and_creates_are_left(place: JournalPlace) -> None:
@@ -325,7 +378,9 @@ def test_proved_reset_waits_for_its_delivery_and_creates_are_left(place: Journal
     proved = reset(journal, None)
     reset(journal, Outcome.UNKNOWN, password=OTHER)
     open_create = create(journal, None)
-    journal.intents.settle(StepKind.SET_PASSWORD, 7, "user_7", LATER, proved_id=proved.id)
+    journal.intents.settle(
+        StepKind.SET_PASSWORD, take(journal, now=LATER), "user_7", LATER, proved_id=proved.id
+    )
     assert journal.intents.get_undelivered(7) == (proved.id, PASSWORD)
     assert journal.intents.list_open(StepKind.SET_PASSWORD, 7, 1, "user_7") == []
     assert journal.intents.get_open_create(7, 1, "user_7") == (open_create.id, PASSWORD)
@@ -335,7 +390,9 @@ def test_resets_that_may_yet_have_their_effect_stay_open(place: JournalPlace) ->
     journal = place.open()
     reset(journal, None)
     late = reset(journal, None, password=OTHER, now=LATER)
-    journal.intents.settle(StepKind.SET_PASSWORD, 7, "user_7", LATER, begun_before=LATER)
+    journal.intents.settle(
+        StepKind.SET_PASSWORD, take(journal, now=LATER), "user_7", LATER, begun_before=LATER
+    )
     found = journal.intents.list_open(StepKind.SET_PASSWORD, 7, 1, "user_7")
     assert [one.id for one in found] == [late.id]
     assert read_intents(place, intent.c.outcome) == [("refused",), (None,)]
@@ -348,7 +405,7 @@ def test_proved_create_keeps_its_password_and_the_others_lose_theirs(place: Jour
     journal = place.open()
     proved = create(journal, None)
     create(journal, Outcome.UNKNOWN, password=OTHER)
-    journal.intents.settle(StepKind.CREATE, 7, "USER_7", LATER, proved_id=proved.id)
+    journal.intents.settle(StepKind.CREATE, take(journal, now=LATER), "USER_7", LATER, proved_id=proved.id)
     assert journal.intents.get_open_create(7, 1, "user_7") is None
     assert journal.intents.get_undelivered(7) == (proved.id, PASSWORD)
     assert read_intents(place, intent.c.outcome, intent.c.finished_at, intent.c.password.is_(None)) == [
@@ -361,7 +418,7 @@ def test_creates_of_an_account_that_is_not_ours_are_closed(place: JournalPlace) 
     journal = place.open()
     create(journal, None)
     create(journal, Outcome.UNKNOWN)
-    journal.intents.settle(StepKind.CREATE, 7, "user_7", LATER)
+    journal.intents.settle(StepKind.CREATE, take(journal, now=LATER), "user_7", LATER)
     assert read_intents(place, intent.c.outcome, intent.c.password) == [("refused", None)] * 2
     assert journal.intents.list_undelivered() == set()
 
@@ -373,7 +430,7 @@ def test_settling_leaves_other_services_accounts_steps_and_answered_creates(plac
     lease = take(journal)
     begin(journal, lease, make_step(StepKind.CREATE, "user_70"), password=OTHER)
     begin(journal, lease, make_step(StepKind.DISABLE))
-    journal.intents.settle(StepKind.CREATE, 7, "user_7", LATER)
+    journal.intents.settle(StepKind.CREATE, lease, "user_7", LATER)
     outcomes = [outcome for (outcome,) in read_intents(place, intent.c.outcome)]
     assert outcomes == ["done", None, None, None]
     assert journal.intents.get_undelivered(7) == (answered.id, PASSWORD)

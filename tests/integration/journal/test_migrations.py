@@ -8,6 +8,7 @@ from importlib import resources
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -15,7 +16,7 @@ from alembic.script import ScriptDirectory
 
 from reconciler.journal import JournalError, JournalTooNew
 from reconciler.journal.store import HEAD
-from reconciler.journal.tables import metadata
+from reconciler.journal.tables import approval, metadata
 from tests.integration.journal.conftest import JournalPlace
 from tests.unit.reconciler.samples import NOW, counted_statements, make_desired
 
@@ -66,6 +67,26 @@ def test_journal_of_a_newer_version_is_refused_and_left_alone(place: JournalPlac
     assert "\n" not in message
     place.execute(f"UPDATE alembic_version SET version_num = '{HEAD}'")
     assert place.open().services.get(7) is not None
+
+
+def test_what_was_approved_before_approvals_were_bound_counts_no_more(place: JournalPlace) -> None:
+    config = Config()
+    with resources.as_file(resources.files("reconciler.journal") / "migrations") as folder:
+        config.set_main_option("script_location", str(folder))
+        with place.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0002")
+    columns = "item_id, state, since, reason, attempts, ownership, is_provisioned, version, retired_since"
+    for item, state in ((7, "deleted"), (8, "retiring")):
+        values = f"{item}, '{state}', 1, '', 0, 'none', false, 0, 1"
+        place.execute(f"INSERT INTO service ({columns}) VALUES ({values})")
+    approvals = "INSERT INTO approval (guard, item_id, actor, expires_at, used_at) VALUES"
+    place.execute(f"{approvals} ('deletions', 7, 'root', 1, 1), ('deletions', 8, 'root', 1, NULL)")
+    journal = place.open()
+    assert place.query(sa.select(approval.c.outcome).order_by(approval.c.id)) == [("used",), (None,)]
+    kept = {item: record.memory.retired_since for item, record in journal.services.load([7, 8]).items()}
+    assert kept[7] is None, "an account that comes back has its whole grace"
+    assert kept[8] is not None
 
 
 def test_revision_that_nobody_knows_is_refused_in_one_line(place: JournalPlace) -> None:

@@ -183,6 +183,17 @@ def test_name_in_another_case_is_no_change(journal: Journal) -> None:
     assert len(statements) == 1
 
 
+@pytest.mark.parametrize("wish", list(Wish))
+def test_a_read_that_wants_the_account_back_ends_its_grace(journal: Journal, wish: Wish) -> None:
+    """Also one of many rows, when the pass that follows reads from a replica that lags behind."""
+    journal.services.note_desired([make_desired(7, wish=Wish.ABSENT), make_desired(8)], NOW)
+    journal.services.update(7, state="retiring", retired_since=NOW)
+    journal.services.note_desired([make_desired(7, wish=wish), make_desired(8, wish=Wish.ABSENT)], NOW)
+    record = journal.services.get(7)
+    assert record is not None
+    assert record.memory.retired_since == (NOW if wish in {Wish.ABSENT, Wish.AS_IS} else None)
+
+
 def test_full_read_is_noted_in_a_handful_of_statements(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,98 @@
+"""Sequences by which the random lives once found a defect, each as short as it could be made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.model.program import Program
+from tests.acceptance.model.provider import Breakage
+
+NEXTCLOUD, OWNCLOUD = 0, 1
+
+
+@pytest.fixture
+def program() -> Iterator[Program]:
+    with Program() as made:
+        yield made
+
+
+def test_a_moved_service_whose_old_server_is_sick_has_no_other_server_left_out(program: Program) -> None:
+    provider = program.provider
+    moved, other = provider.order("small", NEXTCLOUD, 2), provider.order("small", OWNCLOUD, 2)
+    program.cycle()
+    provider.make_sick(NEXTCLOUD, "password")
+    provider.move(moved, OWNCLOUD)
+    provider.tamper(other, "lift quota")
+    report = program.cycle()
+    assert [name.partition(" (")[0] for name in report.servers] == ["server 1"]
+    assert "server 1" in (program.read_shown()[moved].blocked_by or ""), "the cause is told with the service"
+    program.end()
+
+
+def test_the_card_of_a_moved_service_names_the_server_that_has_its_account(program: Program) -> None:
+    provider = program.provider
+    item = provider.order("small", NEXTCLOUD, 2)
+    program.cycle()
+    provider.tamper(item, "delete")
+    provider.move(item, OWNCLOUD)
+    program.look(item)
+    assert provider.billing.get_params(item)["url"] == provider.clouds[OWNCLOUD].base_url
+    assert provider.world.is_delivered(item)
+    program.end()
+
+
+def test_a_new_password_delivers_also_what_a_new_account_still_waits_for(program: Program) -> None:
+    provider = program.provider
+    item = provider.order("small", NEXTCLOUD, 2)
+    program.cycle()
+    provider.tamper(item, "delete")
+    provider.move(item, OWNCLOUD)
+    # The old account is looked for, and the new server connected to; then the new account is made.
+    for requests in range(1, 40):
+        program.look(item, crash_at=requests)
+        if provider.get_account(item) is not None:
+            break
+    assert not provider.world.is_delivered(item), "it was killed before the card was written"
+    provider.move(item, OWNCLOUD)
+    while not program.reset_password(item):
+        program.look(item, crash_at=3)  # it proves that the account is ours, and dies again
+    assert provider.world.is_delivered(item)
+    program.end()
+
+
+def test_a_service_that_vanishes_before_it_has_an_account_waits_no_longer(program: Program) -> None:
+    provider = program.provider
+    item = provider.order("broken", NEXTCLOUD, 2)
+    for tariff in ("small", "big", "pro", "bare", "odd"):
+        provider.order(tariff, OWNCLOUD, 2)  # so many that one may vanish
+    program.cycle()
+    assert program.read_shown()[item].state == "quarantined"
+    provider.vanish(item)
+    program.cycle()
+    assert program.read_shown()[item].state == "absent"
+    program.end()
+
+
+@pytest.mark.parametrize("server", [NEXTCLOUD, OWNCLOUD])
+def test_an_unproved_account_that_is_disabled_is_not_taken_for_a_strangers(
+    program: Program, server: int
+) -> None:
+    provider = program.provider
+    item = provider.order("small", server, 2)
+    provider.break_server(server, Breakage("create", "drop", after_effect=True))
+    provider.break_server(server, Breakage("get", "drop", times=1))
+    program.look(item)
+    account = provider.get_account(item)
+    provider.tamper(item, "disable")
+    provider.heal(server)
+    program.look(item)
+    shown = program.read_shown()[item]
+    assert shown.state == "backoff"
+    assert "enable it" in shown.reason
+    provider.tamper(item, "enable")
+    program.look(item)
+    assert provider.get_account(item) is account
+    assert provider.world.is_delivered(item), "its password was not forgotten"
+    program.end()

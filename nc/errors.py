@@ -126,7 +126,22 @@ class UnknownProduct(CloudError):
 
 
 class InstanceChanged(CloudError):
-    """Another installation answers than the one that was logged in to."""
+    """Another installation answers than the one that was logged in to.
+
+    Attributes:
+        instance_id: of the one that answers.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        instance_id: str | None = None,
+        status: int | None = None,
+        code: int | None = None,
+    ):
+        super().__init__(message, status=status, code=code)
+        self.instance_id = instance_id
 
 
 class CredentialsRefused(CloudError):

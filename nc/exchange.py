@@ -169,6 +169,7 @@ class Exchange:
         if expected is not None and raw.instance_id is not None and raw.instance_id != expected:
             raise InstanceChanged(
                 f"{self.host} now answers as the installation {raw.instance_id}, not as {expected} any more",
+                instance_id=raw.instance_id,
                 status=raw.status,
             )
 

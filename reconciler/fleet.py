@@ -192,9 +192,7 @@ class CloudServer:
             self.edits.note_refused(None if error.retry_after_seconds is None else _get_pause(error))
             raise
         except nc_errors.InstanceChanged as error:
-            # Whoever answers now is asked who he is before anything else is asked of him.
-            self.identity = None
-            raise ServerStopped("identity", f"{self}: {error}") from error
+            raise self._meet_stranger(error) from error
         except SERVER_WIDE_ERRORS as error:
             raise self._stop(error) from error
         except _TRANSPORT_ERRORS as error:
@@ -324,6 +322,18 @@ class CloudServer:
                 strange_identity=None,
             )
             self._record = self._journal.servers.get(self.id)
+
+    def _meet_stranger(self, error: nc_errors.InstanceChanged) -> ServerStopped:
+        """Whoever answers now is asked who he is before anything else is asked of him."""
+        stop = ServerStopped("identity", f"{self}: {error}")
+        self.identity = None
+        product = self._record.product
+        if product is not None and error.instance_id is not None:
+            # Told at once, so that it can be approved; a probe, which is due now, finds out the rest.
+            self._journal.servers.update(self.id, strange_identity=f"{product} {error.instance_id}")
+            self._record = self._journal.servers.get(self.id)
+            self._strange = stop, self._clock()
+        return stop
 
     def _stop(self, error: nc_errors.CloudError) -> ServerStopped:
         if isinstance(error, nc_errors.Maintenance):

@@ -53,7 +53,7 @@ def has_atheris() -> bool:
         command = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         answer = subprocess.run([*command, "-r", str(LOCK)], check=False, capture_output=True, text=True)
         if answer.returncode:
-            print(f"fuzz: atheris cannot be installed: {answer.stderr.strip().splitlines()[-1:]}")
+            print(f"fuzz: atheris cannot be installed: {''.join(answer.stderr.strip().splitlines()[-1:])}")
         importlib.invalidate_caches()
     return importlib.util.find_spec("atheris") is not None
 

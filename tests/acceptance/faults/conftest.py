@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from reconciler.sandbox.billing_data import generate_private_key_pem
 from reconciler.sandbox.emulator import CloudEmulator
 from reconciler.sandbox.landscape import Landscape
 from tests.acceptance.conftest import World
@@ -15,6 +16,12 @@ from tests.acceptance.faults.stage import Stage
 @pytest.fixture(autouse=True)
 def _row(fault_row: None) -> None:
     """Each test is one."""
+
+
+@pytest.fixture(scope="session")
+def private_key_pem() -> bytes:
+    """A short key: it is checked whenever it is loaded, which is in each of hundreds of cycles."""
+    return generate_private_key_pem(1024)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from reconciler.cycle import run_cycle
+from reconciler.guards import Guard
 from reconciler.operations import NO_SERVICE, OperationRefused, approve_identity
 from reconciler.sandbox.emulator import CloudEmulator
 from tests.acceptance.conftest import MakeWorld, World
@@ -104,6 +105,21 @@ def test_a_pass_under_way_stops_when_another_installation_answers(shop: Shop) ->
         assert world.nextcloud.mutating_calls() == []
         run_cycle(app)
         assert app.journal.overview.count_blocked()[1, "identity"] == len(shop.items[0])
+
+
+def test_it_can_be_approved_as_soon_as_it_has_answered_anything(shop: Shop) -> None:
+    world = shop.world
+    with world.open() as app:
+        app.fleet.refresh()
+        server = app.fleet.get(world.land.server_ids[0])
+        assert server is not None
+        server.ensure_ready()
+        world.nextcloud.set_instance_id(SECOND)
+        result = app.reconciler.reconcile_service(shop.items[0][1], actor="test")
+        assert result.guard is Guard.IDENTITY
+        assert (server.stop_cause, server.is_probe_due) == ("identity", True)
+        assert approve(world, SECOND) == f"nextcloud {SECOND}"
+        assert not app.reconciler.reconcile_service(shop.items[0][1], actor="test").blocked_by
 
 
 def test_an_approval_is_for_the_installation_that_was_seen_not_for_whoever_answers_next(shop: Shop) -> None:

@@ -14,7 +14,7 @@ from reconciler.adoption import adopt_account
 from reconciler.application import Application
 from reconciler.config import load_config
 from reconciler.cycle import CycleReport, run_cycle
-from reconciler.fleet import ServerStopped
+from reconciler.fleet import CloudServer, ServerStopped
 from reconciler.guards import CAPS, Guard
 from reconciler.one_pass import PassResult
 from reconciler.operations import (
@@ -86,7 +86,7 @@ class Program:
         """
         billed = self.provider.read_billed()
         self._note_read({item}, billed)
-        self.app.fleet.list() or self.app.fleet.refresh()
+        self._learn_servers()
         result = None
         if crash_at:
             self._bombs.append((crash_at, self._crash))
@@ -181,19 +181,23 @@ class Program:
         self.provider.book.read_good = self.provider.book.read_seen
 
     def approve_identity(self, server: int) -> None:
-        self.app.fleet.refresh()
-        found = self.app.fleet.get(self.provider.world.land.server_ids[server])
-        assert found is not None
         with contextlib.suppress(OperationRefused):
-            approve_identity(self.app, found, "model", None)
+            approve_identity(self.app, self._get_server(server), "model", None)
 
     def check_connection(self, server: int) -> None:
         """What an operator does after mending a server: its breaker is closed."""
-        self.app.fleet.refresh()
-        found = self.app.fleet.get(self.provider.world.land.server_ids[server])
-        assert found is not None
-        found.close_breaker()
+        self._get_server(server).close_breaker()
         self.provider.troubled_at[server] = 0.0
+
+    def _get_server(self, number: int) -> CloudServer:
+        self._learn_servers()
+        found = self.app.fleet.get(self.provider.world.land.server_ids[number])
+        assert found is not None
+        return found
+
+    def _learn_servers(self) -> None:
+        if not self.app.fleet.list():
+            self.app.fleet.refresh()
 
     def reset_password(self, item: int) -> bool:
         billed = self.provider.read_billed()

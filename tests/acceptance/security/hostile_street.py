@@ -41,9 +41,9 @@ class Street:
         for number in (0, 1):
             item = world.sell(plan, number)
             world.billing.change("item", item, name=texts[0][:250], note=texts[0][:250])
-        for text in texts:
+        for index, text in enumerate(texts):
             self._fill_servers(text)
-            self._fill_billing(text)
+            self._fill_billing(text, index % 2)
 
     def _fill_servers(self, text: str) -> None:
         for number, cloud in enumerate(self.world.land.clouds):
@@ -61,18 +61,17 @@ class Street:
                 Fault("create", status=302, headers=(("Location", quote(text[:500], safe=":/[]|=")),)),
             ]
 
-    def _fill_billing(self, text: str) -> None:
+    def _fill_billing(self, text: str, number: int) -> None:
         world, billing = self.world, self.world.billing
         served, broken = billing.add_plan(text[:250], 5), billing.add_plan(text[:250])
         grouped = billing.add_plan(text[:250], 5, group=text)
-        for number in (0, 1):
-            world.sell(broken, number)
-            world.sell(grouped, number)
-            world.sell(served, number, username=text)
-            world.sell(served, number, username=f"Taken{len(text)}", url=text)
-            self._set_email(world.sell(served, number), f"{text[:200]}@example.net")
-            self._set_email(world.sell(served, number), text[:255])
-            billing.start_operation(world.sell(served, number), text[:60])
+        world.sell(broken, number)
+        world.sell(grouped, number)
+        world.sell(served, number, username=text)
+        world.sell(served, number, username=f"Taken{len(text)}", url=text)
+        self._set_email(world.sell(served, number), f"{text[:200]}@example.net")
+        self._set_email(world.sell(served, number), text[:255])
+        billing.start_operation(world.sell(served, number), text[:60])
         strange = billing.add_server(text[:60], text, text[:60], text[:60])
         billing.add_server(text[:60], f"http://127.0.0.1:1/{text[:60]}", "admin", "x")
         billing.change("item", world.sell(served), processingmodule=strange)

@@ -26,7 +26,8 @@ _MESSAGE_LENGTH: Final = 300
 _MAX_XML_DEPTH: Final = 50
 _MAX_XML_BYTES: Final = 256 * 1024
 """Only refused logins come in XML; a tree of it takes forty times its size."""
-_BASIC: Final = re.compile(r"\b(Basic[\s\\]+)[A-Za-z0-9+/=_-]{4,}", re.IGNORECASE)
+_BASIC: Final = re.compile(r"\b((?i:basic)[\s\\]+)(?=.[a-z]*[A-Z0-9+/=_-])[A-Za-z0-9+/=_-]{8,}")
+"""A log-in in base64: more than a word after "Basic"."""
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 

@@ -113,6 +113,13 @@ def test_secrets_are_masked_wherever_the_server_repeats_them() -> None:
     assert parse_envelope(body, (secret,)).message == "*** is weak"
 
 
+def test_a_log_in_that_is_repeated_is_masked_and_words_about_it_are_not() -> None:
+    assert clean_text("Authorization: Basic YWRtaW46czNjcmV0 refused") == "Authorization: Basic *** refused"
+    assert clean_text("basic YWRtaW46czNjcmV0LQ==") == "basic ***"
+    words = "Basic authentication required; Basic Authentication failed; Basic Auth; a basic package"
+    assert clean_text(words) == words
+
+
 def test_long_text_is_cut() -> None:
     assert clean_text("a" * 10**6, 10) == "aaaaaaaaa…"
     assert clean_text("a" * 10, 10) == "a" * 10

@@ -9,9 +9,9 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.acceptance.model.machine import Lives
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "10"))
 PHASES = [Phase.generate, Phase.shrink] if "MODEL_SHRINK" in os.environ else [Phase.generate]
-STEPS = int(os.environ.get("MODEL_STEPS", "30"))
+STEPS = int(os.environ.get("MODEL_STEPS", "50"))
 
 
 def test_whatever_happens_the_laws_hold_and_everything_ends_as_it_was_sold() -> None:

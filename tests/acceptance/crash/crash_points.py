@@ -12,7 +12,7 @@ from tests.acceptance.crash.harness import Harness
 from tests.acceptance.crash.scenarios import SCENARIOS
 from tests.acceptance.panel import install_mgrctl
 
-SECOND_CRASHES = 5
+SECOND_CRASHES = 3
 
 
 def try_all(

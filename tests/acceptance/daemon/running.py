@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from reconciler.sandbox.landscape import find_free_port
 from tests.acceptance.conftest import World
+from tests.conftest import MEASURING
 
 DEADLINE_SECONDS = 90.0
 """For whatever is waited for; far beyond what it takes on an idle machine."""
@@ -59,6 +60,7 @@ class RunningDaemon:
                 stderr=log,
                 env={
                     **os.environ,
+                    **MEASURING,
                     "NOTIFY_SOCKET": self._address,
                     "WATCHDOG_USEC": "2000000",
                     **environment,

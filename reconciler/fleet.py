@@ -300,15 +300,13 @@ class CloudServer:
         )
         if is_other_product or is_other_instance:
             strange = f"{identity.product.value} {identity.instance_id or _NO_INSTANCE}"
-            self._journal.servers.update(self.id, strange_identity=strange)
-            self._record = self._journal.servers.get(self.id)
             stop = ServerStopped(
                 "identity",
                 f"{self} answers as another installation ({strange}, known is {record.product} "
                 f"{record.instance_id}): nothing is changed there until you have looked and run "
                 f"`reconciler approve identity --server {self.id}{name_instance(strange)}`",
             )
-            self._strange = stop, self._clock() + self._limits.probe_interval
+            self._note_stranger(strange, stop, self._limits.probe_interval)
             raise stop
         self._strange = None
         known = (record.product, record.version, record.instance_id, record.strange_identity)
@@ -330,10 +328,13 @@ class CloudServer:
         product = self._record.product
         if product is not None and error.instance_id is not None:
             # Told at once, so that it can be approved; a probe, which is due now, finds out the rest.
-            self._journal.servers.update(self.id, strange_identity=f"{product} {error.instance_id}")
-            self._record = self._journal.servers.get(self.id)
-            self._strange = stop, self._clock()
+            self._note_stranger(f"{product} {error.instance_id}", stop, timedelta())
         return stop
+
+    def _note_stranger(self, strange_identity: str, stop: ServerStopped, pause: timedelta) -> None:
+        self._journal.servers.update(self.id, strange_identity=strange_identity)
+        self._record = self._journal.servers.get(self.id)
+        self._strange = stop, self._clock() + pause
 
     def _stop(self, error: nc_errors.CloudError) -> ServerStopped:
         if isinstance(error, nc_errors.Maintenance):

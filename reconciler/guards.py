@@ -138,8 +138,7 @@ class Guards:
         return Refusal(
             cap.guard,
             f"guard {cap.guard}: {used} of {limit} in {cap.hours} h are used on server {server_id}: "
-            f"it waits; if it is right, `reconciler approve {cap.guard.replace('_', '-')} "
-            f"--server {server_id}`",
+            f"it waits; if it is right, `{name_command(cap.guard, server_id)}`",
         )
 
     def check_hot_loop(self, record: ServiceRecord, now: datetime) -> Refusal | None:
@@ -228,6 +227,12 @@ class Guards:
         elif step.is_decrease:
             guard = Guard.QUOTA_DECREASES
         return next((cap for cap in self._caps if cap.guard is guard), None)
+
+
+def name_command(guard: Guard, server_id: int | None) -> str:
+    """How an operator lets pass what waits for a guard now."""
+    where = "" if server_id is None else f" --server {server_id}"
+    return f"reconciler approve {guard.replace('_', '-')}{where}"
 
 
 def _make_caps(limits: GuardsSection) -> tuple[Cap, ...]:

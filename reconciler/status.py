@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from reconciler.application import Application
 from reconciler.fleet import name_instance
-from reconciler.guards import CAPS, CapUse, Guard, ReadVerdict
+from reconciler.guards import CAPS, CapUse, Guard, ReadVerdict, name_command
 from reconciler.journal import DaemonRecord, ServerUsage, ServiceRecord, ServiceUsage
 from states import ServiceState
 
@@ -181,9 +181,8 @@ def _list_guards(app: Application, read: ReadVerdict) -> list[GuardStatus]:
 
 
 def _get_command(guard: Guard, server_id: int | None, read: ReadVerdict, strange: str | None) -> str | None:
-    where = "" if server_id is None else f" --server {server_id}"
     if guard in CAPS:
-        return f"reconciler approve {guard.replace('_', '-')}{where}"
+        return name_command(guard, server_id)
     if guard is Guard.IDENTITY and strange is not None:
-        return f"reconciler approve identity{where}{name_instance(strange)}"
+        return f"{name_command(guard, server_id)}{name_instance(strange)}"
     return {Guard.DESIRED_READ: read.command, Guard.HOT_LOOP: "reconciler release ITEM"}.get(guard)

@@ -11,11 +11,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from reconciler.journal.errors import LeaseLost
+from reconciler.journal.history import HistoryEntry, insert_entries
 from reconciler.journal.keys import JournalKey
 from reconciler.journal.leases import Lease, extend, is_extended
 from reconciler.journal.services import OPEN_OUTCOMES, make_key, update_row
 from reconciler.journal.store import Store
-from reconciler.journal.tables import history, intent
+from reconciler.journal.tables import intent
 from states import Step, StepKind
 
 _IS_KEPT: Final = sa.and_(
@@ -133,19 +134,18 @@ class Intents:
                 connection.execute(sa.update(intent).where(intent.c.id == begun.id).values(**closed))
                 if service_values:
                     update_row(connection, item_id, **service_values)
-            connection.execute(
-                sa.insert(history).values(
-                    item_id=item_id,
-                    server_id=begun.server_id,
-                    at=now,
-                    actor=actor,
-                    action=begun.step.kind.value,
-                    wanted=wanted,
-                    observed=observed,
-                    result=outcome.value,
-                    why="; ".join(notes),
-                )
+            entry = HistoryEntry(
+                item_id=item_id,
+                server_id=begun.server_id,
+                at=now,
+                actor=actor,
+                action=begun.step.kind.value,
+                wanted=wanted,
+                observed=observed,
+                result=outcome.value,
+                why="; ".join(notes),
             )
+            insert_entries(connection, [entry])
         if not is_held:
             raise LeaseLost(f"service {item_id}: {_TAKEN}")
 
@@ -290,10 +290,9 @@ class Intents:
     def list_times(self, since: datetime, kinds: Collection[StepKind], server_id: int) -> list[datetime]:
         """When steps of some kinds were begun on a server after a time, certain failures left out."""
         query = sa.select(intent.c.begun_at).where(
-            intent.c.begun_at > since,
+            _counts_since(since),
             intent.c.server_id == server_id,
             intent.c.kind.in_([kind.value for kind in kinds]),
-            sa.or_(intent.c.outcome.is_(None), intent.c.outcome != Outcome.FAILED.value),
         )
         with self._store.read() as connection:
             return list(connection.execute(query.order_by(intent.c.begun_at)).scalars())

@@ -148,15 +148,14 @@ class Services:
 
     def list_remembered_ids(self, server_id: int | None = None) -> set[int]:
         """Services whose account is known to be ours; only those that billing last named on a server."""
-        query = sa.select(service.c.item_id).where(service.c.ownership != Ownership.NONE.value)
-        if server_id is not None:
-            query = query.where(service.c.desired_server_id == server_id)
-        with self._store.read() as connection:
-            return set(connection.execute(query).scalars())
+        return self._list_ids(service.c.ownership != Ownership.NONE.value, server_id)
 
     def list_unsettled_ids(self, server_id: int | None = None) -> set[int]:
         """Services that wait for something; only those that billing last named on a server."""
-        query = sa.select(service.c.item_id).where(service.c.state.not_in(_SETTLED))
+        return self._list_ids(service.c.state.not_in(_SETTLED), server_id)
+
+    def _list_ids(self, condition: sa.ColumnElement[bool], server_id: int | None) -> set[int]:
+        query = sa.select(service.c.item_id).where(condition)
         if server_id is not None:
             query = query.where(service.c.desired_server_id == server_id)
         with self._store.read() as connection:

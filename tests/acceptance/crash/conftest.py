@@ -7,13 +7,13 @@ from multiprocessing.context import ForkServerContext
 import pytest
 
 from reconciler.sandbox.billing_data import generate_private_key_pem
-from tests.acceptance.crash.harness import open_fork_server
+from tests.forking import open_fork_server
 
 
 @pytest.fixture(scope="session")
 def fork_server() -> ForkServerContext:
     """Processes that have loaded the program already."""
-    return open_fork_server()
+    return open_fork_server("tests.acceptance.crash.victim")
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,6 @@ are counted where they leave the program: in requests' adapter, in the journal's
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ import sqlalchemy as sa
 from bm_db.engine import Database
 from bm_db.mgrctl_writer import MgrctlWriter
 from reconciler.journal.store import Store
+from tests.forking import die
 
 When = Literal["before", "after", "lost", "late", "overtaken"]
 """What goes wrong: killed before the effect, or killed after it (which is before the next one: in between
@@ -62,12 +61,6 @@ class Effects:
         if fate and fate.when == "lost" and lose:
             lose()
         return result
-
-
-def die() -> None:
-    """As the kernel ends a process: nothing is tidied up."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    signal.pause()
 
 
 def count_effects(fate: Fate | None) -> Effects:

@@ -7,45 +7,26 @@ is killed by a real SIGKILL. Before each run billing, journal and servers are pu
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import random
-import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
-from pathlib import Path
 from typing import Any
 
-from reconciler.sandbox.emulator import Call, CloudEmulator, CloudSnapshot, Fault
+from reconciler.sandbox.emulator import Call, CloudEmulator, Fault
 from tests.acceptance.conftest import World
 from tests.acceptance.crash import victim
 from tests.acceptance.crash.effects import Fate, When
 from tests.acceptance.crash.scenarios import Scenario
 from tests.acceptance.panel import read_calls
+from tests.acceptance.saved_world import SavedWorld
+from tests.forking import run_forked
 
-RUN_SECONDS = 120.0
-"""Far more than a run takes; a run that hangs is a failure."""
 _CHANGING = ("http POST", "http PUT", "http DELETE")
 _LATE_AFTER: Mapping[When, int | None] = {"lost": None, "late": 0, "overtaken": 2}
 """When a server carries out a request that it does not answer: see `Fault.late_after`."""
-
-
-def open_fork_server() -> ForkServerContext:
-    """A process that has loaded the program, from which runs are forked."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.acceptance.crash.victim"])
-    return context
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A world at one moment."""
-
-    files: dict[Path, bytes]
-    clouds: tuple[CloudSnapshot, ...]
 
 
 class Harness:
@@ -60,14 +41,14 @@ class Harness:
         self._random = random.Random(seed)
         self._report_path = world.land.folder / "report.json"
         self.item = scenario.prepare(world, number)
-        self._saved = self._save()
+        self._saved = SavedWorld(world)
         self.effects = self._run_undisturbed()
         self.expected = self.describe()
 
     # -- runs
 
     def _run_undisturbed(self) -> list[str]:
-        self._restore()
+        self._saved.restore()
         report, recovery = self._command(None), self._recover(None)
         assert report is not None
         assert recovery is not None
@@ -99,7 +80,7 @@ class Harness:
         Raises:
             AssertionError: it ended otherwise than undisturbed.
         """
-        self._restore()
+        self._saved.restore()
         report = self._command(fate)
         assert (report is None) == (fate.when in {"before", "after"}), "not everything repeats itself"
         self._carry_out_late(report)
@@ -136,16 +117,8 @@ class Harness:
     def _fork(self, target: Any, arguments: tuple[Any, ...]) -> victim.Report | None:
         self._report_path.unlink(missing_ok=True)
         common = (str(self._world.land.config_path), str(self._report_path), self._world.now.isoformat())
-        process = self._context.Process(target=target, args=(*common, *arguments))
-        process.start()
-        process.join(RUN_SECONDS)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise AssertionError(f"a run has hung: {arguments}")
-        if process.exitcode == -signal.SIGKILL:
+        if not run_forked(self._context, target, *common, *arguments):
             return None
-        assert process.exitcode == 0, f"exit code {process.exitcode}: {arguments}"
         return victim.read_report(self._report_path)
 
     @contextlib.contextmanager
@@ -180,31 +153,6 @@ class Harness:
         return str(journal["service"][0])
 
     # -- worlds
-
-    def _save(self) -> Saved:
-        files = {path: path.read_bytes() for path in self._list_files()}
-        return Saved(files, tuple(cloud.snapshot() for cloud in self._world.land.clouds))
-
-    def _restore(self) -> None:
-        self._world.billing.engine.dispose()  # a connection must not believe its cache
-        for path in self._list_files():
-            path.unlink()
-        for path, content in self._saved.files.items():
-            path.write_bytes(content)
-        for cloud, snapshot in zip(self._world.land.clouds, self._saved.clouds, strict=True):
-            cloud.restore(snapshot)
-
-    def _list_files(self) -> list[Path]:
-        folder, database = (
-            self._world.land.folder,
-            Path(self._world.land.database_url.removeprefix("sqlite:///")),
-        )
-        found = [
-            *database.parent.glob(f"{database.name}*"),
-            *folder.glob("journal.db*"),
-            folder / "mgrctl.log",
-        ]
-        return [path for path in found if path.exists()]
 
     def describe(self) -> dict[str, object]:
         """Everything that must be the same in the end."""

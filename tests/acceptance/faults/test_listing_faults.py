@@ -47,6 +47,16 @@ LISTS = {
 }
 
 
+def check_all_are_served(stage: Stage) -> None:
+    """Two cycles do nothing wrong, and serve everybody on both servers."""
+    for _ in range(2):
+        stage.world.once()
+        stage.check_nothing_wrong()
+        stage.world.wait(minutes=2)
+    for services in (stage.mine, stage.others):
+        stage.check_served(services)
+
+
 @pytest.mark.parametrize("select", LISTS.values(), ids=LISTS)
 def test_a_list_that_is_not_right(stage: Stage, select: Callable[[Stage, Page], Sequence[str]]) -> None:
     """A list is suspicion, never evidence: nothing is made, and nothing is deleted, because of it."""
@@ -56,12 +66,7 @@ def test_a_list_that_is_not_right(stage: Stage, select: Callable[[Stage, Page], 
 
     stage.configure({f"nextcloud.server.{stage.server_id}": {"page_size": PAGE}})
     stage.sick.settings.before_page = spoil
-    for _ in range(2):
-        stage.world.once()
-        stage.check_nothing_wrong()
-        stage.world.wait(minutes=2)
-    for services in (stage.mine, stage.others):
-        stage.check_served(services)
+    check_all_are_served(stage)
     stage.sick.settings.before_page = None
     stage.recover()
 
@@ -78,12 +83,7 @@ def test_entries_of_a_list_that_are_only_ids(stage: Stage) -> None:
         return False
 
     stage.sick.faults.append(Fault(strip))
-    for _ in range(2):
-        stage.world.once()
-        stage.check_nothing_wrong()
-        stage.world.wait(minutes=2)
-    for services in (stage.mine, stage.others):
-        stage.check_served(services)
+    check_all_are_served(stage)
     stage.recover()
 
 

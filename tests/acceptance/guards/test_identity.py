@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from reconciler.application import Application
 from reconciler.cycle import run_cycle
+from reconciler.fleet import CloudServer
 from reconciler.guards import Guard
 from reconciler.operations import NO_SERVICE, OperationRefused, approve_identity
 from reconciler.sandbox.emulator import CloudEmulator
@@ -90,16 +92,22 @@ def test_nothing_is_done_there_until_it_is_approved_and_other_servers_are_served
         approve(world)
 
 
+def replace_behind_a_pass(app: Application, world: World) -> CloudServer:
+    """Another installation takes the place of the Nextcloud right after it was connected to."""
+    app.fleet.refresh()
+    server = app.fleet.get(world.land.server_ids[0])
+    assert server is not None
+    server.ensure_ready()
+    world.nextcloud.set_instance_id(SECOND)
+    return server
+
+
 def test_a_pass_under_way_stops_when_another_installation_answers(shop: Shop) -> None:
     world = shop.world
     shop.befall()
     world.nextcloud.clear_calls()
     with world.open() as app:
-        app.fleet.refresh()
-        server = app.fleet.get(world.land.server_ids[0])
-        assert server is not None
-        server.ensure_ready()
-        world.nextcloud.set_instance_id(SECOND)
+        replace_behind_a_pass(app, world)
         results = [app.reconciler.reconcile_service(item, actor="test") for item in shop.items[0]]
         assert {result.guard and result.guard.value for result in results} == {"identity"}
         assert world.nextcloud.mutating_calls() == []
@@ -110,11 +118,7 @@ def test_a_pass_under_way_stops_when_another_installation_answers(shop: Shop) ->
 def test_it_can_be_approved_as_soon_as_it_has_answered_anything(shop: Shop) -> None:
     world = shop.world
     with world.open() as app:
-        app.fleet.refresh()
-        server = app.fleet.get(world.land.server_ids[0])
-        assert server is not None
-        server.ensure_ready()
-        world.nextcloud.set_instance_id(SECOND)
+        server = replace_behind_a_pass(app, world)
         result = app.reconciler.reconcile_service(shop.items[0][1], actor="test")
         assert result.guard is Guard.IDENTITY
         assert (server.stop_cause, server.is_probe_due) == ("identity", True)

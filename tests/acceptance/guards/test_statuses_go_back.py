@@ -41,6 +41,11 @@ def test_every_read_that_wants_an_account_back_starts_its_grace_anew(world: Worl
     world.now += MOMENT
     show_status(world, item, 4)
     assert not take(world, item).is_enabled
+    check_whole_grace(world, item)
+
+
+def check_whole_grace(world: World, item: int) -> None:
+    """The account is deleted when its grace, which begins now, is over, and not a moment before."""
     world.now += GRACE - MOMENT
     world.once()
     assert world.get_account(item) is not None
@@ -98,12 +103,7 @@ def test_a_program_that_ended_right_after_such_a_read_leaves_no_grace_that_never
         assert desired is not None
         app.journal.services.note_desired([dataclasses.replace(desired, wish=Wish.ENABLED)], world.now)
     world.once()
-    world.now += GRACE - MOMENT
-    world.once()
-    assert world.get_account(item) is not None
-    world.now += MOMENT
-    world.once()
-    assert world.get_account(item) is None
+    check_whole_grace(world, item)
 
 
 def test_two_reads_five_minutes_apart_must_want_a_deletion_however_short_the_grace(

@@ -30,12 +30,19 @@ def test_a_moved_service_whose_old_server_is_sick_has_no_other_server_left_out(p
     program.end()
 
 
-def test_the_card_of_a_moved_service_names_the_server_that_has_its_account(program: Program) -> None:
+def move_a_lost_account(program: Program) -> int:
+    """A service whose account was deleted by hand, and that is moved to the other server then."""
     provider = program.provider
     item = provider.order("small", NEXTCLOUD, 2)
     program.cycle()
     provider.tamper(item, "delete")
     provider.move(item, OWNCLOUD)
+    return item
+
+
+def test_the_card_of_a_moved_service_names_the_server_that_has_its_account(program: Program) -> None:
+    provider = program.provider
+    item = move_a_lost_account(program)
     program.look(item)
     assert provider.billing.get_params(item)["url"] == provider.clouds[OWNCLOUD].base_url
     assert provider.world.is_delivered(item)
@@ -44,10 +51,7 @@ def test_the_card_of_a_moved_service_names_the_server_that_has_its_account(progr
 
 def test_a_new_password_delivers_also_what_a_new_account_still_waits_for(program: Program) -> None:
     provider = program.provider
-    item = provider.order("small", NEXTCLOUD, 2)
-    program.cycle()
-    provider.tamper(item, "delete")
-    provider.move(item, OWNCLOUD)
+    item = move_a_lost_account(program)
     old_url = provider.clouds[NEXTCLOUD].base_url
     for requests in range(1, 30):  # killed later and later: first after the create, then after its proof
         program.look(item, crash_at=requests)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pty
 import re
@@ -18,12 +17,6 @@ OWN_SEQUENCES: Final = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[2K|\x1b\
 """What rich itself sends: colours, the cursor hidden while a bar moves, a line cleared."""
 
 _COMMAND_SECONDS: Final = 120.0
-
-
-def open_fork_server() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def show(tty: str, *arguments: str) -> None:

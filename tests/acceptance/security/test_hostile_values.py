@@ -20,7 +20,8 @@ from tests.acceptance.conftest import MakeWorld, World
 from tests.acceptance.daemon.running import make_settings, read_port
 from tests.acceptance.evidence import FORBIDDEN, check_words, invoke, make_clouds
 from tests.acceptance.security.hostile_street import HOSTILE, MARKER, Street
-from tests.acceptance.security.terminal import OWN_SEQUENCES, open_fork_server, run_on_terminal
+from tests.acceptance.security.terminal import OWN_SEQUENCES, run_on_terminal
+from tests.forking import open_fork_server
 
 TOKEN: Final = "token-7f1c2b9d4e"
 LONGEST_LINE: Final = 3000
@@ -37,7 +38,7 @@ Ask = Callable[[str, str, object], Answer]
 
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
-    return open_fork_server()
+    return open_fork_server("tests.acceptance.security.terminal")
 
 
 @pytest.fixture(params=HOSTILE)

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 import sqlite3
 import stat
 from contextlib import closing
 from multiprocessing.context import ForkServerContext
-from pathlib import Path
 
 import pytest
 
-from reconciler.sandbox.emulator import CloudSnapshot, Fault
+from reconciler.sandbox.emulator import Fault
 from tests.acceptance.conftest import MakeWorld, World
 from tests.acceptance.daemon.running import make_settings, running
 from tests.acceptance.evidence import check_failure, check_journal, check_words, invoke, make_clouds
+from tests.acceptance.saved_world import SavedWorld
 from tests.acceptance.security import key_victim
+from tests.forking import open_fork_server, run_forked
 
-RUN_SECONDS = 120.0
 NOT_TOLD = {"billmanager": {"writer": "none"}}
 
 
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
     """Forked from one that has loaded the program."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.acceptance.security.key_victim"])
-    return context
+    return open_fork_server("tests.acceptance.security.key_victim")
 
 
 class Vault:
@@ -55,48 +51,20 @@ class Vault:
         world.land.configure({})
         assert self.count_kept() == len(self.items)
         self.key_file = world.land.folder / "journal.key"
-        self._files = {path: path.read_bytes() for path in self._list_files()}
-        self._clouds: list[CloudSnapshot] = [cloud.snapshot() for cloud in world.land.clouds]
-
-    def _list_files(self) -> list[Path]:
-        database = Path(self.world.land.database_url.removeprefix("sqlite:///"))
-        folder = self.world.land.folder
-        return [
-            *folder.glob("journal*"),
-            *folder.glob(".journal*"),
-            *database.parent.glob(f"{database.name}*"),
-        ]
+        self.saved = SavedWorld(world)
 
     def count_kept(self) -> int:
         with closing(sqlite3.connect(self.world.land.folder / "journal.db")) as journal:
             query = "SELECT count(*) FROM intent WHERE password IS NOT NULL"
             return int(journal.execute(query).fetchone()[0])
 
-    def restore(self) -> None:
-        self.world.billing.engine.dispose()  # a connection must not believe its cache
-        for path in self._list_files():
-            path.unlink()
-        for path, content in self._files.items():
-            path.write_bytes(content)
-            path.chmod(0o600)
-        for cloud, snapshot in zip(self.world.land.clouds, self._clouds, strict=True):
-            cloud.restore(snapshot)
-
     def rotate(self, last: int | None) -> list[str] | None:
         """Change the key in a process of its own; its steps, None when it was killed before step ``last``."""
         report = self.world.land.folder / "steps.json"
         report.unlink(missing_ok=True)
         arguments = (str(self.world.land.config_path), str(report), last)
-        process = self._processes.Process(target=key_victim.run, args=arguments)
-        process.start()
-        process.join(RUN_SECONDS)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise AssertionError(f"it hangs at step {last}")
-        if process.exitcode == -signal.SIGKILL:
+        if not run_forked(self._processes, key_victim.run, *arguments):
             return None
-        assert process.exitcode == 0
         steps: list[str] = json.loads(report.read_text("utf-8"))
         return steps
 
@@ -122,7 +90,7 @@ def test_killed_at_any_step_it_loses_no_password(vault: Vault) -> None:
     first = steps.index("unlink")  # before it, it only reads
     assert first > 0
     for number in range(first, len(steps)):
-        vault.restore()
+        vault.saved.restore()
         assert vault.rotate(number) is None, f"step {number} is not reached any more"
         where = f"killed before step {number} ({steps[number]})"
         assert vault.count_kept() == len(vault.items), where

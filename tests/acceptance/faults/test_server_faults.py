@@ -112,7 +112,7 @@ def test_changes_after_which_the_connection_is_closed(stage: Stage, is_done: boo
 
 def test_a_deletion_that_outlasts_the_time_out(stage: Stage) -> None:
     """The account goes while nobody waits for the answer any more."""
-    stage.be_hasty()
+    stage.be_hasty("delete_timeout")
     stage.sick.faults.append(Fault("delete", "hang", late_after=0))
     report = stage.suffer(LATE, cycles=1)
     assert [record.item_id for record in report.attention] == [stage.mine.closed]

@@ -118,12 +118,12 @@ class WebServer:
 
     def stop(self) -> None:
         """Let requests under way finish, for some seconds, and close everything. May be called twice."""
-        if not self._servers or self._is_closed.is_set():
+        if not self._servers or self._stopping.is_set():
             return
         self._stopping.set()
         self._dispatcher.shutdown(timeout=_STOP_SECONDS)
-        self._is_closed.set()
-        self._servers[0].pull_trigger()
+        # The loop's own thread ends it: it closes what the trigger writes to.
+        self._servers[0].trigger.pull_trigger(self._is_closed.set)  # type: ignore[attr-defined]  # the stubs say int
         self._thread.join(_STOP_SECONDS)
         logging.getLogger("waitress").removeHandler(self._log_handler)
 

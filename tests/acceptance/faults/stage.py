@@ -119,8 +119,8 @@ class Stage:
     def be_hasty(self, *timeouts: str) -> None:
         """Wait half a second only for the server that suffers, until the configuration is written anew.
 
-        ``timeouts``: which settings; all by default. Only theirs where other requests of it are to be answered:
-        on a busy machine half a second may be short for anything.
+        ``timeouts``: which settings; all by default. Fewer where its other requests are to be answered: on a
+        busy machine half a second may be short for anything.
         """
         hasty = dict.fromkeys(timeouts or _TIMEOUTS, "500ms")
         self.configure(

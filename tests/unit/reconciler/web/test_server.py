@@ -54,6 +54,23 @@ def test_stopping_frees_the_port_and_ends_every_thread(open_site: OpenSite) -> N
         again.stop()
 
 
+def test_the_loop_that_ends_at_once_leaves_nothing_to_write_to_that_is_closed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the caller is: the loop closes what wakes it, and nobody uses it afterwards."""
+    server = site.server
+    end = server._is_closed.set
+
+    def end_and_dawdle() -> None:
+        end()
+        if threading.current_thread() is not server._thread:
+            server._thread.join(60)
+
+    monkeypatch.setattr(server._is_closed, "set", end_and_dawdle)
+    server.stop()
+    assert not server._thread.is_alive()
+
+
 def test_stopping_a_server_that_never_started_does_nothing(site: Site) -> None:
     WebServer("127.0.0.1", 0, token=None, backend=site).stop()
     assert site.get("/healthz").status == 200

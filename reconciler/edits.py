@@ -173,9 +173,14 @@ class EditBudget:
         free = None if self.limit is None else self.limit - len(self._spent)
         if free is None or place < free:
             return self._get_probe_wait(place, now) if self._is_doubtful else None
-        is_near = place == 0 or (self._is_probing(now) and place < (self.limit or 0))
-        if is_near and not self._is_limit_sure:
-            return self._get_probe_wait(place, now)
+        if not self._is_limit_sure:
+            windows = self._count_windows(place)
+            if (self.limit or 0) >= NEXTCLOUD_LIMIT:
+                # Nothing was refused yet. Whoever is near and asks first tries, lest all be told to come in ten
+                # minutes; a long line asks seldom.
+                return now + _PROBE_PAUSE * 2 ** min(windows, 7) if windows else self._get_probe_wait(0, now)
+            if place == 0 or (self._is_probing(now) and not windows):
+                return self._get_probe_wait(place, now)
         # The place-th slot that comes free, each edit leaving the window after its time.
         slot = place - free
         offset = slot % max(self.limit or 0, 1)

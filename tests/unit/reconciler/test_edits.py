@@ -255,8 +255,22 @@ def test_who_is_far_behind_does_not_ask_every_two_seconds_while_one_tries(
 ) -> None:
     spend(budget, NEXTCLOUD_LIMIT)
     budget.admit(1, REST)
-    told = [budget.admit(item, LACK) for item in range(2, 102)]
-    assert told == [NOW + 2 * SECOND] * 50 + [NOW + 2 * WINDOW] * 49 + [NOW + 3 * WINDOW]
+    told = [budget.admit(item, LACK) for item in range(2, 1002)]
+    assert told[:101] == [NOW + 2 * SECOND] * 50 + [NOW + 4 * SECOND] * 50 + [NOW + 8 * SECOND]
+    assert told[-1] == NOW + 256 * SECOND
+
+
+def test_as_long_as_nothing_was_refused_nobody_near_is_sent_away_for_the_window(
+    budget: EditBudget, clock: FakeClock
+) -> None:
+    spend(budget, NEXTCLOUD_LIMIT)
+    assert budget.admit(1, REST) is None
+    assert budget.admit(2, REST) == NOW + 2 * SECOND
+    budget.note_done()
+    spend(budget, 100 - NEXTCLOUD_LIMIT - 1)
+    assert budget.admit(3, REST) is None, "the second, who has not come back yet, is before it in the line"
+    budget.note_done()
+    assert budget.limit == 200
 
 
 # -- refused

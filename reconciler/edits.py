@@ -176,8 +176,8 @@ class EditBudget:
         if not self._is_limit_sure:
             windows = self._count_windows(place)
             if (self.limit or 0) >= NEXTCLOUD_LIMIT:
-                # Nothing was refused yet. Whoever is near and asks first tries, lest all be told to come in ten
-                # minutes; a long line asks seldom.
+                # Nothing was refused yet. Whoever is near and asks first tries, lest all be told to come in
+                # ten minutes; a long line asks seldom.
                 return now + _PROBE_PAUSE * 2 ** min(windows, 7) if windows else self._get_probe_wait(0, now)
             if place == 0 or (self._is_probing(now) and not windows):
                 return self._get_probe_wait(place, now)

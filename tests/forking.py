@@ -9,19 +9,63 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from typing import Any
+
+_PRELOADED = [
+    "reconciler.cli",
+    "tests.acceptance.crash.victim",
+    "tests.acceptance.security.key_victim",
+    "tests.acceptance.security.terminal",
+]
 
 RUN_SECONDS = 120.0
 """Far more than a run takes; a run that hangs is a failure."""
 
 
-def open_fork_server(module: str) -> ForkServerContext:
-    """Processes that have loaded a module already."""
+def open_fork_server() -> ForkServerContext:
+    """Processes that have loaded the program already. There is one fork server, whoever asks."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([module])
+    context.set_forkserver_preload(_PRELOADED)
     return context
+
+
+def run_program(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """The program with these arguments and this on its standard input, as a user starts it."""
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [Path(folder, name) for name in ("in", "out", "err")]
+        streams[0].write_text(given, "utf-8")
+        process = open_fork_server().Process(
+            target=_become_program, args=(arguments, streams, {**os.environ, "COLUMNS": "200"}, Path.cwd())
+        )
+        process.start()
+        process.join(RUN_SECONDS)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise AssertionError(f"reconciler hangs: {arguments}")
+        out, err = (path.read_text("utf-8") for path in streams[1:])
+        return subprocess.CompletedProcess(["reconciler", *arguments], process.exitcode, out, err)
+
+
+def _become_program(
+    arguments: tuple[str, ...], streams: list[Path], environment: Mapping[str, str], folder: Path
+) -> None:
+    for number, path in enumerate(streams):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+    sys.stdin = open(0, encoding="utf-8")  # noqa: PTH123, SIM115 - multiprocessing has closed the usual one
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = ["reconciler", *arguments]
+    from reconciler.cli import main
+
+    main()
 
 
 def run_forked(context: ForkServerContext, target: Callable[..., None], *arguments: Any) -> bool:

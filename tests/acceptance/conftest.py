@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from reconciler.sandbox.billing_schema import Variant
 from reconciler.sandbox.emulator import CloudEmulator, EmulatedAccount
 from reconciler.sandbox.landscape import Landscape
 from reconciler.scan import read_desired
+from tests.forking import run_program
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -83,17 +83,9 @@ class World:
         with self.open() as app:
             read_desired(app)
 
-    def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
         """The program as a user starts it: a process of its own, with the machine's clock."""
-        return subprocess.run(
-            self.get_command(*arguments),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-            env={**os.environ, "COLUMNS": "200"},
-            **options,
-        )
+        return run_program("--config", str(self.land.config_path), *arguments, given=given)
 
     def get_command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "reconciler.cli", "--config", str(self.land.config_path), *arguments]

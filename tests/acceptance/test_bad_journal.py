@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,14 @@ def test_a_disk_that_becomes_full_stops_the_cycle(keeper: Keeper) -> None:
     for arguments in (["hold", "1", "--reason", "makes the journal"], ["release", "1"]):
         assert invoke(world.land.config_path, *arguments).returncode == 0
     limit = sum(path.stat().st_size for path in world.land.folder.glob("journal.db*")) + 250_000
-    result = world.run("once", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    result = subprocess.run(
+        world.get_command("once"),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
     check_failure(result, r"the journal .* cannot be used: .*; check that")
     made = [name for cloud in world.land.clouds for name in cloud.accounts if name != "admin"]
     assert len(made) < len(items)

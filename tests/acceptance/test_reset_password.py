@@ -98,7 +98,7 @@ def test_the_answer_in_json_has_no_password_when_it_is_on_the_card(world: World)
 
 def test_a_password_given_on_standard_input_is_taken(world: World) -> None:
     item = sell(world, 1)
-    result = world.run("reset-password", str(item), "--stdin", input=f"{GIVEN}\n")
+    result = world.run("reset-password", str(item), "--stdin", given=f"{GIVEN}\n")
     check_words(result, secrets=[GIVEN])
     assert result.returncode == 0
     assert get_password(world, item) == world.billing.get_password(item) == GIVEN
@@ -116,7 +116,7 @@ def test_without_a_writer_it_is_shown_and_delivered_once_there_is_one(world: Wor
     )
     assert new not in result.stderr
     assert world.billing.get_password(item) == card
-    given = world.run("reset-password", str(item), "--stdin", input=GIVEN)
+    given = world.run("reset-password", str(item), "--stdin", given=GIVEN)
     assert (given.returncode, GIVEN in given.stdout + given.stderr) == (0, False), "who gave it has it"
     world.land.configure({})
     world.once()
@@ -218,7 +218,7 @@ def test_a_password_that_the_server_finds_weak_is_one_clear_line(make_world: Mak
     ]
     world = make_world(clouds=clouds)
     item = sell(world, number)
-    refuse(world, item, "password", "--stdin", input="short")
+    refuse(world, item, "password", "--stdin", given="short")
     assert world.is_delivered(item)
     world.once_quietly()
 
@@ -235,7 +235,7 @@ def test_a_password_that_the_server_finds_weak_is_one_clear_line(make_world: Mak
     ids=["nothing", "empty", "two lines", "control", "too long for the key"],
 )
 def test_a_password_that_billing_could_not_be_told_is_not_set(world: World, text: str, pattern: str) -> None:
-    refuse(world, sell(world), pattern, "--stdin", input=text)
+    refuse(world, sell(world), pattern, "--stdin", given=text)
 
 
 def test_without_billings_key_nothing_is_set_that_could_not_be_saved(world: World) -> None:

@@ -13,7 +13,7 @@ from tests.forking import open_fork_server
 @pytest.fixture(scope="session")
 def fork_server() -> ForkServerContext:
     """Processes that have loaded the program already."""
-    return open_fork_server("tests.acceptance.crash.victim")
+    return open_fork_server()
 
 
 @pytest.fixture(scope="session")

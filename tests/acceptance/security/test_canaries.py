@@ -210,7 +210,7 @@ def test_no_secret_comes_out_of_a_run_of_everything(everything: Run) -> None:
     ):
         run.command(*arguments)
     given = SECRETS["given password"]
-    result = world.run("reset-password", str(run.healthy[1]), "--stdin", input=given)
+    result = world.run("reset-password", str(run.healthy[1]), "--stdin", given=given)
     run.shown["reset-password --stdin"] = (result.stdout + result.stderr).encode()
     assert result.returncode == 0, result
     run.learn_secrets()
@@ -255,7 +255,7 @@ def test_only_the_output_of_reset_password_shows_the_new_one_when_nobody_else_is
         assert result.stdout.count(account.password) == 1
         run.secrets[f"shown by {arguments}"] = account.password
         run.shown[f"errors of {arguments}"] = result.stderr.encode()
-    result = world.run("reset-password", str(item), "--stdin", input=SECRETS["given password"])
+    result = world.run("reset-password", str(item), "--stdin", given=SECRETS["given password"])
     run.shown["given"] = (result.stdout + result.stderr).encode()
     assert result.returncode == 0, "whoever gives it has it"
     run.command("history", str(item))

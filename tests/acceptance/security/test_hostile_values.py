@@ -38,7 +38,7 @@ Ask = Callable[[str, str, object], Answer]
 
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
-    return open_fork_server("tests.acceptance.security.terminal")
+    return open_fork_server()
 
 
 @pytest.fixture(params=HOSTILE)

@@ -24,7 +24,7 @@ NOT_TOLD = {"billmanager": {"writer": "none"}}
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
     """Forked from one that has loaded the program."""
-    return open_fork_server("tests.acceptance.security.key_victim")
+    return open_fork_server()
 
 
 class Vault:

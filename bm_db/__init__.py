@@ -11,6 +11,7 @@ from bm_db.billing import Billing, open_billing
 from bm_db.changes import Changes, ChangeTracker
 from bm_db.db_conf import DbConf, read_db_conf
 from bm_db.mgrctl_writer import MgrctlWriter
+from bm_db.operations import Order, apply_order
 from bm_db.servers import BillingServer
 from bm_db.sold_quota import DEFAULT_QUOTA_SOURCES
 from bm_db.sql_writer import SqlWriter
@@ -26,9 +27,11 @@ __all__ = [
     "Changes",
     "DbConf",
     "MgrctlWriter",
+    "Order",
     "ReadOnlyWriter",
     "SqlWriter",
     "Usage",
+    "apply_order",
     "errors",
     "open_billing",
     "read_db_conf",

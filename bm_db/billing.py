@@ -14,6 +14,7 @@ from bm_db.changes import RARE_EVERY_POLLS, ChangeTracker
 from bm_db.crypt import Cipher
 from bm_db.engine import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_SECONDS, Database
 from bm_db.errors import SchemaMismatch
+from bm_db.operations import RunningOperation, read_operation
 from bm_db.schema import Schema, inspect_schema
 from bm_db.servers import BillingServer, read_servers
 from bm_db.service_rows import is_one_of, select_services
@@ -91,6 +92,11 @@ class Billing:
         with self.reading() as (connection, schema):
             reader = ServiceReader(connection, schema, cipher=self.cipher, sources=self.quota_sources)
             return reader.get_service(item_id)
+
+    def get_operation(self, item_id: int, operation_id: int) -> RunningOperation | None:
+        """One running operation of a service; None when it has ended."""
+        with self.reading() as (connection, schema):
+            return read_operation(connection, schema, item_id, operation_id)
 
     def count_services(self) -> dict[int, int]:
         """How many services each server of the module has, by server id; 0 for those without any."""

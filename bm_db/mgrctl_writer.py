@@ -21,10 +21,10 @@ from typing import IO, Final
 
 from bm_db.billing import Billing
 from bm_db.errors import ValueRefused, WriteFailed, WriterUnavailable, WriteTimedOut
+from bm_db.operations import OPERATION_WISHES
 from bm_db.service_rows import PASSWORD, URL, USERNAME
 from bm_db.usage_writer import Usage, write_usage
 from bm_db.values import make_one_line, show
-from bm_db.writers import OPERATIONS
 from bm_db.written_values import check_written_value
 
 DEFAULT_MGRCTL: Final = "/usr/local/mgr5/sbin/mgrctl"
@@ -100,12 +100,48 @@ class MgrctlWriter:
             WriteFailed: as for `write_credentials`.
         """
         name = operation.lower().replace("_", "")
-        if name not in OPERATIONS:
+        if name not in OPERATION_WISHES:
             raise ValueRefused(
                 f"service {item_id}: {show(operation)} is no operation that can be reported as done"
             )
         self._call(f"service.post{name}", "service", item_id, "sok=ok")
         return True
+
+    def write_operation_failed(self, operation_id: int, error_xml: str) -> None:
+        """Call runningoperation.edit: why an operation failed, as BILLmanager's administrators see it.
+
+        Raises:
+            WriteFailed: as for `write_credentials`.
+        """
+        self._call("runningoperation.edit", "operation", operation_id, f"errorxml={error_xml}", "sok=ok")
+
+    def hand_to_person(self, operation_id: int, item_id: int, operation: str) -> None:
+        """Have BILLmanager try an operation no more by itself, and make a task of it for a person.
+
+        Raises:
+            WriteFailed: as for `write_credentials`; what was called before stays done.
+        """
+        self._call("runningoperation.setmanual", "operation", operation_id, "sok=ok")
+        answer = self._call("task.gettype", "service", item_id, f"operation={operation}", key="item")
+        kind = _find_text(answer, "task_type")
+        if kind:  # an installation may have no type of task for this operation
+            self._call(
+                "task.edit",
+                "service",
+                item_id,
+                f"runningoperation={int(operation_id)}",
+                f"type={kind}",
+                "sok=ok",
+                key="item",
+            )
+
+    def write_tariff_rollback(self, item_id: int) -> None:
+        """Call service.changepricelist.rollback: the service has its earlier tariff again.
+
+        Raises:
+            WriteFailed: as for `write_credentials`.
+        """
+        self._call("service.changepricelist.rollback", "service", item_id, "sok=ok")
 
     def write_usage(self, server_id: int, day: date, usage: Iterable[Usage]) -> int:
         """Record usage, see `bm_db.usage_writer.write_usage`."""
@@ -120,7 +156,10 @@ class MgrctlWriter:
         self._call("service.poststat", "server", server_id, f"date={day.isoformat()}")
         return True
 
-    def _call(self, function: str, kind: str, elid: int, *arguments: str, secret: str = "") -> None:
+    def _call(
+        self, function: str, kind: str, elid: int, *arguments: str, key: str = "elid", secret: str = ""
+    ) -> bytes:
+        """Call a function about a thing (``key=elid``); its answer."""
         argv = [
             self._path,
             "-m",
@@ -128,7 +167,7 @@ class MgrctlWriter:
             "-o",
             "json",
             function,
-            f"elid={int(elid)}",
+            f"{key}={int(elid)}",
             *arguments,
         ]
         what = f"{function} for {kind} {int(elid)}"
@@ -136,7 +175,7 @@ class MgrctlWriter:
         # A tool that failed without an answer has said why on standard error, if at all.
         message = _find_error(answer) if exit_code == 0 or answer.strip() else None
         if message is None and exit_code == 0:
-            return
+            return answer
         if message is None:
             message = f"exit code {exit_code}: " + (_decode(complaint or answer) or "no message")
         if secret:
@@ -228,6 +267,20 @@ def _find_error(answer: bytes) -> str | None:
         if "error" in level:
             return _describe_error(level["error"])
     return None
+
+
+def _find_text(answer: bytes, name: str) -> str:
+    """A text of that name anywhere in an answer that is no error; "" without one."""
+    rest: list[object] = [json.loads(answer)]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            if text := _get_text(value.get(name)):
+                return text
+            rest += value.values()
+        elif isinstance(value, list):
+            rest += value
+    return ""
 
 
 def _describe_error(error: object) -> str:

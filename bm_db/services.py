@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from bm_db.crypt import Cipher
 from bm_db.errors import ValueUndecryptable
+from bm_db.operations import IN_PROGRESS, OPERATION_WISHES
 from bm_db.schema import Schema
 from bm_db.service_rows import (
     PASSWORD,
@@ -38,15 +39,7 @@ from bm_db.values import (
 )
 from states.model import DesiredService, Fault, FaultField, SoldQuota, Wish
 
-_STATUS_IN_PROGRESS: Final = 5
 _WISHES: Final = {1: Wish.NONE, 2: Wish.ENABLED, 3: Wish.DISABLED, 4: Wish.ABSENT, 5: Wish.AS_IS}
-_OPERATION_WISHES: Final = {
-    "open": Wish.ENABLED,
-    "suspend": Wish.DISABLED,
-    "resume": Wish.ENABLED,
-    "setparam": Wish.ENABLED,
-    "close": Wish.ABSENT,
-}
 # What Nextcloud (without the plus) and ownCloud accept in an id; whether this server does, it says itself.
 _USERNAME: Final = re.compile(r"[a-zA-Z0-9 _.@\-'+]{1,64}", re.ASCII)
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
@@ -164,14 +157,14 @@ class _Understanding:
                 FaultField.STATUS, f"status {show(raw)} is not one of 1 to 5: correct it in BILLmanager"
             )
             return None, None, Wish.AS_IS
-        if status != _STATUS_IN_PROGRESS:
+        if status != IN_PROGRESS:
             return status, None, _WISHES[status]
         names = [
             name.lower().replace("_", "")
             for each in self._row.operations
             if (name := read_filled_text(each)) is not None
         ]
-        wishes = {_OPERATION_WISHES.get(name, Wish.AS_IS) for name in names}
+        wishes = {OPERATION_WISHES.get(name, Wish.AS_IS) for name in names}
         if len(wishes) != 1:
             return status, None, Wish.AS_IS
         return status, names[0], wishes.pop()

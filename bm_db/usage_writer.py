@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, Date, Integer, String, TableClause, column, select, table
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from bm_db.billing import Billing
@@ -221,12 +220,18 @@ class _Writing:
         return {(row.item, row.param): (row.value, row.measure) for row in rows}
 
     def _upsert(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        # A dialect brings dozens of modules with it; two of three are never used.
         if self._database.dialect_name in {"mysql", "mariadb"}:
+            from sqlalchemy.dialects import mysql
+
             statement = mysql.insert(self._table)
             new = statement.inserted
             connection.execute(statement.on_duplicate_key_update(value=new.value, measure=new.measure), rows)
             return
-        insert = (postgresql if self._database.dialect_name == "postgresql" else sqlite).insert
+        if self._database.dialect_name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert
+        else:
+            from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
         standard = insert(self._table)
         new = standard.excluded
         connection.execute(

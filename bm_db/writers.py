@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
-from typing import Final, Protocol
+from typing import Protocol
 
 from bm_db.usage_writer import Usage
-
-OPERATIONS: Final = frozenset({"open", "suspend", "resume", "setparam", "close"})
-"""The operations of BILLmanager whose end it wants to be told."""
 
 
 class BillingWriter(Protocol):

@@ -53,7 +53,7 @@ class Application:
         self.config: Final = config
         self.is_stopping: Final = is_stopping
         self.clock: Final = clock
-        self.billing: Final = _open_billing(config)
+        self.billing: Final = open_billing_of(config)
         self.writer: Final = _open_writer(config, self.billing)
         self.journal: Final = _open_journal(config, is_dry_run=is_dry_run)
         self.fleet: Final = Fleet(self.billing, self.journal, config, clock, on_call)
@@ -77,13 +77,18 @@ class Application:
 def check_billing(config: Config) -> list[str]:
     """What is wrong with the database address, the key and the quota sources; nothing is connected."""
     try:
-        _open_billing(config).close()
+        open_billing_of(config).close()
     except ConfigInvalid as error:
         return error.errors
     return []
 
 
-def _open_billing(config: Config) -> Billing:
+def open_billing_of(config: Config) -> Billing:
+    """The billing database that a configuration names; nothing is connected yet.
+
+    Raises:
+        ConfigInvalid: what it says of it cannot be used.
+    """
     section = config.billmanager
     key = None if section.private_key_file is None else _read_bytes(section.private_key_file)
     password: str | None

@@ -58,6 +58,7 @@ class BillmanagerSection(Section):
         "itemparam:quota_gb",
         "pricelistparam:quota_gb",
     )
+    manual_after_tries: Annotated[int, Field(ge=1, le=1000)] = 3
 
 
 class ReconcilerSection(Section):
@@ -149,6 +150,7 @@ class NextcloudSection(ServerSettings):
     """``[nextcloud]``: defaults for every server, and ``[nextcloud.server.N]`` for single ones."""
 
     server: dict[ServerId, ServerSettings] = Field(default_factory=dict)
+    allow_http: bool = False
 
 
 class HttpSection(Section):

@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TextIO
 
 ROOT: Final = "reconciler"
 
@@ -48,9 +48,9 @@ def get_logger(name: str) -> EventLogger:
     return EventLogger(name)
 
 
-def set_up_logging(*, is_json: bool, level: str) -> None:
-    """Send the program's events to standard error. Called once, by the command line."""
-    handler = logging.StreamHandler(sys.stderr)
+def set_up_logging(*, is_json: bool, level: str, stream: TextIO | None = None) -> None:
+    """Send the program's events to a stream, by default standard error. Called once, by an entry point."""
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter() if is_json else _TextFormatter())
     logger = logging.getLogger(ROOT)
     logger.handlers = [handler]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from bm_db import Billing, BillingWriter
+from bm_db import Billing, BillingWriter, Order, apply_order
 from bm_db.errors import BillingError
 from nc import errors as nc_errors
 from reconciler.changes import Changes
@@ -114,11 +114,16 @@ class Reconciler:
             namesake=namesake,
         )
 
-    def reconcile_service(self, item_id: int, *, actor: str) -> PassResult:
+    def reconcile_service(self, item_id: int, *, actor: str, order: Order | None = None) -> PassResult:
         """Bring one service to what was sold, as far as possible now.
 
         Every failure of the service or its server ends in the result and in the journal, not in an
         exception.
+
+        Args:
+            item_id: the service.
+            actor: who wants it, for the history.
+            order: the operation of BILLmanager's for which it is done.
 
         Raises:
             BillingError: the billing database cannot be read: nothing is known, nothing is done.
@@ -128,7 +133,7 @@ class Reconciler:
         if lease is None:
             return PassResult(item_id, is_busy=True, error="another worker has the service")
         try:
-            return self._run(lease, actor)
+            return self._run(lease, actor, order)
         except LeaseLost as error:
             # It slept for long: whatever it knows of the service may not be so any more.
             _log.log("warning", "pass given up", service=item_id, error=str(error))
@@ -136,10 +141,10 @@ class Reconciler:
         finally:
             self._journal.leases.release(lease, self._clock())
 
-    def _run(self, lease: Lease, actor: str) -> PassResult:
+    def _run(self, lease: Lease, actor: str, order: Order | None) -> PassResult:
         started = time.monotonic()
         try:
-            one = self._begin(lease, actor)
+            one = self._begin(lease, actor, order)
         except ServiceUnknown as unknown:
             return PassResult(lease.item_id, reason=str(unknown), error=str(unknown))
         result = one.result
@@ -204,7 +209,7 @@ class Reconciler:
                 self._look(one)
         return one, self._judge(one)
 
-    def _begin(self, lease: Lease, actor: str) -> OnePass:
+    def _begin(self, lease: Lease, actor: str, order: Order | None = None) -> OnePass:
         """Step 2: read what is wanted, and what is remembered.
 
         Raises:
@@ -212,6 +217,8 @@ class Reconciler:
         """
         now = self._clock()
         desired = self._billing.get_service(lease.item_id)
+        if desired is not None and order is not None:
+            desired = apply_order(desired, order)
         record = self._journal.services.get(lease.item_id)
         if record is None and desired is not None and self._fleet.get(desired.server_id) is None:
             module = self._config.billmanager.module

@@ -6,6 +6,7 @@ gap is and `states.plan` for the next step.
 """
 
 from states.classify import (
+    COLLISION,
     Difference,
     Verdict,
     classify,
@@ -39,6 +40,7 @@ from states.quota import format_quota, parse_quota_text, to_canonical_bytes, to_
 
 __all__ = [
     "ADMIN_GROUP",
+    "COLLISION",
     "DEFAULT",
     "STABLE_STATES",
     "UNKNOWN_QUOTA",

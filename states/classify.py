@@ -49,6 +49,10 @@ class Difference:
     is_enforced: bool
 
 
+COLLISION: Final = "collision"
+"""How the reason begins when another's account has the name of a service's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer of `classify`.
@@ -181,7 +185,7 @@ def _not_proved(desired: DesiredService, observed: ObservedAccount, memory: Memo
         return Verdict(ServiceState.ABSENT, f"no longer sold; the account {observed.userid} is not ours")
     return Verdict(
         ServiceState.QUARANTINED,
-        f"collision: an account {observed.userid} exists that is not ours; "
+        f"{COLLISION}: an account {observed.userid} exists that is not ours; "
         "adopt it, or name another user for the service",
     )
 

@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,9 @@ from typing import Any
 
 _PRELOADED = [
     "reconciler.cli",
+    "reconciler.panel.entry",
+    "reconciler.panel.servers",
+    "reconciler.panel.services",
     "tests.acceptance.crash.victim",
     "tests.acceptance.security.key_victim",
     "tests.acceptance.security.terminal",
@@ -35,37 +39,49 @@ def open_fork_server() -> ForkServerContext:
     return context
 
 
-def run_program(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    """The program with these arguments and this on its standard input, as a user starts it."""
+def run_program(
+    *arguments: str,
+    given: str | bytes = "",
+    entry: str = "reconciler.cli",
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """The program with these arguments and this on its standard input, as a user starts it.
+
+    Args:
+        arguments: after the program's name.
+        given: its standard input.
+        entry: module whose ``main`` is the program: the command line, or BILLmanager's module.
+        environment: over this process's own.
+    """
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder, name) for name in ("in", "out", "err")]
-        streams[0].write_text(given, "utf-8")
+        streams[0].write_bytes(given if isinstance(given, bytes) else given.encode())
+        seen = {**os.environ, "COLUMNS": "200", **(environment or {})}
         process = open_fork_server().Process(
-            target=_become_program, args=(arguments, streams, {**os.environ, "COLUMNS": "200"}, Path.cwd())
+            target=_become_program, args=(entry, arguments, streams, seen, Path.cwd())
         )
         process.start()
         process.join(RUN_SECONDS)
         if process.exitcode is None:
             process.kill()
             process.join()
-            raise AssertionError(f"reconciler hangs: {arguments}")
+            raise AssertionError(f"{entry} hangs: {arguments}")
         out, err = (path.read_text("utf-8") for path in streams[1:])
-        return subprocess.CompletedProcess(["reconciler", *arguments], process.exitcode, out, err)
+        return subprocess.CompletedProcess([entry, *arguments], process.exitcode, out, err)
 
 
 def _become_program(
-    arguments: tuple[str, ...], streams: list[Path], environment: Mapping[str, str], folder: Path
+    entry: str, arguments: tuple[str, ...], streams: list[Path], environment: Mapping[str, str], folder: Path
 ) -> None:
     for number, path in enumerate(streams):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
-    sys.stdin = open(0, encoding="utf-8")  # noqa: PTH123, SIM115 - multiprocessing has closed the usual one
+    sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115 - multiprocessing has closed the usual one
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = ["reconciler", *arguments]
-    from reconciler.cli import main
-
-    main()
+    sys.argv = [entry, *arguments]
+    main = importlib.import_module(entry).main
+    sys.exit(main() if entry == "reconciler.cli" else main(arguments))
 
 
 def run_forked(context: ForkServerContext, target: Callable[..., None], *arguments: Any) -> bool:

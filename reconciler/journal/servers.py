@@ -32,6 +32,7 @@ class ServerRecord:
     orphans: int | None = None
     usage_day: str | None = None
     complete_day: str | None = None
+    group_ids: str | None = None
 
 
 class Servers:

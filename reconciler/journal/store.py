@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from reconciler.journal.errors import JournalError, JournalTooNew, JournalUnavailable
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest revision in ``migrations/versions``; a test holds it true."""
 
 _BUSY_SECONDS: Final = 30

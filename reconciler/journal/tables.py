@@ -148,6 +148,8 @@ server: Final = sa.Table(
     # The day of the latest usage that billing has, and the latest day it knows to be complete (ISO dates).
     sa.Column("usage_day", sa.String(10)),
     sa.Column("complete_day", sa.String(10)),
+    # Ids of its groups as a JSON list, as BILLmanager's tariff form offers them while it does not answer.
+    sa.Column("group_ids", sa.Text),
 )
 
 lease: Final = sa.Table(

@@ -1,0 +1,1 @@
+"""BILLmanager's module as BILLmanager calls it."""

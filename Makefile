@@ -19,11 +19,16 @@ PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
 ARGS ?=
 FUZZ_SECONDS ?= 60
 MINUTES ?= 3
+# Tests start the program hundreds of times; without a cache each start would compile it anew. Also where the
+# environment forbids to write one beside the sources.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help setup demo install uninstall test check fuzz soak bench docs clean distclean lock
+.PHONY: help setup demo install uninstall install-billmanager uninstall-billmanager test check fuzz soak bench docs
+.PHONY: clean distclean lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.ready-test ## set up everything that demo, test and check need (also done by each of them)
 
@@ -36,6 +41,13 @@ install: .venv/.ready-demo ## install program, units and a first configuration (
 
 uninstall: ## remove what install has put there; configuration and journal stay
 	@scripts/install uninstall
+
+# Variables are told in scripts/install-billmanager: make install-billmanager PREFIX=/usr/local/mgr5
+install-billmanager: .venv/.ready-demo ## install BILLmanager's module pmnextcloud (PREFIX=, CONFIG=); an upgrade too
+	@scripts/install-billmanager install
+
+uninstall-billmanager: ## remove the module and put an earlier one of its name back; configuration and journal stay
+	@scripts/install-billmanager uninstall
 
 test: .venv/.ready-test ## the whole test suite, with the coverage that is demanded
 	@rm -f .coverage .coverage.*
@@ -54,7 +66,8 @@ check: .venv/.ready-check ## style, types, layers, security, pinned packages, sc
 	$(BIN)/lint-imports
 	$(BIN)/bandit -q -c pyproject.toml -r states bm_db nc reconciler
 	$(BIN)/python scripts/audit_packages.py
-	for script in scripts/setup scripts/install .ci/run; do bash -n "$$script" || exit 1; done
+	for script in scripts/setup scripts/install scripts/install-billmanager scripts/venv.sh .ci/run; do \
+	  bash -n "$$script" || exit 1; done
 
 fuzz: .venv/.ready-check ## any bytes and rows into the parsers, a minute for each of them (FUZZ_SECONDS=)
 	$(BIN)/python -m scripts.fuzz --seconds $(FUZZ_SECONDS)

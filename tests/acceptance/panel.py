@@ -59,7 +59,8 @@ def save_parameter(values):
 
 def end_operation(function, values):
     ends = {{"open": 2, "suspend": 3, "resume": 2, "setparam": 2, "close": 4}}
-    execute("UPDATE item SET status = ? WHERE id = ?", ends[function.removeprefix("service.post")], values["elid"])
+    status = ends[function.removeprefix("service.post")]
+    execute("UPDATE item SET status = ? WHERE id = ?", status, values["elid"])
     if {has_operations}:
         execute("DELETE FROM runningoperation WHERE item = ?", values["elid"])
 

@@ -112,16 +112,17 @@ def test_every_module_says_what_it_owns() -> None:
 
 def test_make_alone_lists_every_target() -> None:
     text = (ROOT / "Makefile").read_text()
-    phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)
-    assert phony
-    targets = set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
-    assert targets == set(phony[1].split())
+    phony = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+    assert targets == set(" ".join(phony).split()) != set()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     answer = subprocess.run(["make"], cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     assert {line.split()[1] for line in answer.stdout.splitlines()} == targets
 
 
-@pytest.mark.parametrize("name", [".ci/run", "scripts/setup", "scripts/install"])
+@pytest.mark.parametrize(
+    "name", [".ci/run", "scripts/setup", "scripts/install", "scripts/install-billmanager"]
+)
 def test_scripts_can_be_run(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)
     subprocess.run(["bash", "-n", str(ROOT / name)], check=True)

@@ -179,4 +179,7 @@ SCENARIOS: dict[str, Scenario] = {
     "adoption by an operator": Scenario(have_a_stranger_to_adopt, ServiceState.SUSPENDED, "adopt"),
     "server change": Scenario(move_to_the_other_server),
     "two pending changes": Scenario(change_two_things, ServiceState.SUSPENDED),
+    "BILLmanager's module: open": Scenario(order, command="module open"),
+    "BILLmanager's module: setparam": Scenario(change_plan(20, "pro"), command="module setparam"),
+    "BILLmanager's module: close": Scenario(close, ServiceState.RETIRING, command="module close"),
 }

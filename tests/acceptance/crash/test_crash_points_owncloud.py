@@ -23,10 +23,12 @@ _SAME_CALLS: Final = (
         "adoption by an operator",
         "server change",
         "two pending changes",
+        "BILLmanager's module: setparam",
+        "BILLmanager's module: close",
     }
 )
-"""Made of calls to the server that the others make, too: what differs is billing's and the journal's, and tried
-on Nextcloud. With CRASH_POINTS=all they are tried here as well."""
+"""Made of calls to the server that the others make, too: what differs is billing's and the journal's, and
+tried on Nextcloud. With CRASH_POINTS=all they are tried here as well."""
 
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in _SAME_CALLS])

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ from bm_db.errors import BillingError
 from nc.errors import CloudError
 from reconciler.adoption import adopt_account
 from reconciler.application import Application
-from reconciler.config import load_config
+from reconciler.config import PATH_VARIABLE, load_config
 from reconciler.fleet import ServerStopped
 from reconciler.journal import JournalError
 from reconciler.logs import ROOT
 from reconciler.operations import OperationRefused
+from reconciler.panel import services, session
+from reconciler.panel.errors import PanelError
 from reconciler.passwords import reset_password
 from tests.acceptance.crash.effects import Effects, Fate, count_effects
 
@@ -62,17 +66,32 @@ def adopt(app: Application, item_id: int) -> None:
         app.reconciler.reconcile_service(each, actor="operator:test")
 
 
-COMMANDS: dict[str, Command] = {"pass": make_pass, "reset-password": make_new_password, "adopt": adopt}
+def call_module(operation: str, app: Application, item_id: int) -> None:
+    """BILLmanager calls its module for a running operation."""
+    services.LEASE_SECONDS = 0.0  # type: ignore[misc]
+    session.Application = partial(Application, clock=app.clock)  # type: ignore[assignment, misc]
+    services.run_operation(operation, item_id, 1, "en")
+
+
+COMMANDS: dict[str, Command] = {
+    "pass": make_pass,
+    "reset-password": make_new_password,
+    "adopt": adopt,
+    "module open": partial(call_module, "open"),
+    "module setparam": partial(call_module, "setparam"),
+    "module close": partial(call_module, "close"),
+}
 
 
 def run(config_path: str, report_path: str, now: str, item_id: int, command: str, fate: Fate | None) -> None:
     """One command; the report is written unless the process is killed."""
     effects, report = count_effects(fate), Report()
+    os.environ[PATH_VARIABLE] = config_path
     try:
         with _open(config_path, lambda: datetime.fromisoformat(now)) as app:
             app.fleet.refresh()
             COMMANDS[command](app, item_id)
-    except (BillingError, JournalError, CloudError, ServerStopped, OperationRefused) as error:
+    except (BillingError, JournalError, CloudError, ServerStopped, OperationRefused, PanelError) as error:
         report.error = str(error)
     _write(report_path, report, effects)
 

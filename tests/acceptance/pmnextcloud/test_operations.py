@@ -72,9 +72,8 @@ def test_an_operation_is_done_and_told_once_however_often_it_is_called(
         cloud.clear_calls()
     again = call(world, operation, item=item, runningoperation=1)
     assert (again.code, again.error) == (0, {}), again.log
-    assert [call for call in read_calls(world) if call.startswith("service.post")] == [
-        f"service.post{operation}"
-    ]
+    ends = [each for each in read_calls(world) if each.startswith("service.post")]
+    assert ends == [f"service.post{operation}"]
     assert [cloud.mutating_calls() for cloud in world.land.clouds] == [[], []]
     assert world.billing.get_status(item) == ended
 

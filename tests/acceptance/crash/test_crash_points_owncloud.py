@@ -23,6 +23,9 @@ _SAME_CALLS: Final = (
         "adoption by an operator",
         "server change",
         "two pending changes",
+        "tariff down",
+        "resume",
+        "BILLmanager's module: open",
         "BILLmanager's module: setparam",
         "BILLmanager's module: close",
     }

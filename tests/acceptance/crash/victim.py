@@ -68,8 +68,11 @@ def adopt(app: Application, item_id: int) -> None:
 
 def call_module(operation: str, app: Application, item_id: int) -> None:
     """BILLmanager calls its module for a running operation."""
-    services.LEASE_SECONDS = 0.0  # type: ignore[misc]
-    session.Application = partial(Application, clock=app.clock)  # type: ignore[assignment, misc]
+    for module, name, value in (
+        (services, "LEASE_SECONDS", 0.0),
+        (session, "Application", partial(Application, clock=app.clock)),
+    ):
+        setattr(module, name, value)
     services.run_operation(operation, item_id, 1, "en")
 
 

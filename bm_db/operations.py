@@ -34,11 +34,11 @@ class Order:
 
     Attributes:
         operation: its intname.
-        is_running: BILLmanager has named the running operation's id.
+        operation_id: the running operation; None when BILLmanager has named none.
     """
 
     operation: str
-    is_running: bool
+    operation_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ def apply_order(desired: DesiredService, order: Order) -> DesiredService:
     A status that is none of an operation's counts: the call is late then, and what it asked for is done or
     no longer wanted. A first payment may be confirmed by the call itself, when it names a running operation.
     """
-    is_first = order.operation == "open" and order.is_running and desired.status == _ORDERED
+    is_named = order.operation_id is not None
+    is_first = order.operation == "open" and is_named and desired.status == _ORDERED
     if not (desired.status == IN_PROGRESS or is_first) or desired.get_fault(FaultField.STATUS):
         return desired
     wish = OPERATION_WISHES[order.operation]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from reconciler.application import check_billing
 from reconciler.command import EXIT_CODES, FAILED, Options, command
 from reconciler.config import ConfigInvalid, check_files, check_permissions, find_path, load_config
 from reconciler.cycle import run_cycle
+from reconciler.process import forbid_core_files
 from reconciler.views import show_report
 from states.diagram import draw_diagram, draw_table
 
@@ -28,8 +28,7 @@ from states.diagram import draw_diagram, draw_table
 @click.version_option(package_name="bill-nextcloud", prog_name="reconciler")
 def main(config_path: str | None) -> None:  # noqa: ARG001 - read by `command`
     """Keeps Nextcloud and ownCloud accounts as BILLmanager sold them."""
-    # A core file would hold passwords; the same for mgrctl, which inherits it.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    forbid_core_files()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a character that a terminal lacks ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
 

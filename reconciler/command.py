@@ -16,7 +16,7 @@ import click
 from bm_db.errors import BillingError
 from nc.errors import CloudError
 from reconciler.application import Application
-from reconciler.config import Config, ConfigInvalid, check_permissions, find_path, load_config
+from reconciler.config import Config, ConfigInvalid, load_private_config
 from reconciler.fleet import CloudServer, ServerStopped
 from reconciler.journal import JournalError
 from reconciler.logs import clean, set_up_logging
@@ -57,10 +57,7 @@ class Options:
         Raises:
             ConfigInvalid: it cannot be used, or everybody could read a secret of it or change it.
         """
-        config = load_config(self.config_path)
-        faults = check_permissions(config, find_path(self.config_path))
-        if faults:
-            raise ConfigInvalid(faults)
+        config = load_private_config(self.config_path)
         level = "warning" if is_quiet and config.logging.level == "info" else config.logging.level
         set_up_logging(is_json=config.logging.format == "json", level=level)
         return config

@@ -31,6 +31,7 @@ __all__ = [
     "check_permissions",
     "find_path",
     "load_config",
+    "load_private_config",
     "parse_config",
     "read_secret",
 ]
@@ -62,6 +63,18 @@ def load_config(
         folder=file.absolute().parent,
         credentials_directory=environment.get("CREDENTIALS_DIRECTORY"),
     )
+
+
+def load_private_config(path: str | os.PathLike[str] | None = None) -> Config:
+    """The same for whoever works with it: refused while everybody could read its secrets or change it.
+
+    Raises:
+        ConfigInvalid: as for `load_config`, or with every file whose permissions are too wide.
+    """
+    config = load_config(path)
+    if faults := check_permissions(config, find_path(path)):
+        raise ConfigInvalid(faults)
+    return config
 
 
 def parse_config(

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from bm_db import Order
 from reconciler.application import Application
 from reconciler.fleet import CloudServer
 from reconciler.guards import CAPS, Guard, ReadVerdict
 from reconciler.journal import HistoryEntry, Lease, ServiceRecord, Waiting, describe_this_process
-from reconciler.one_pass import ServiceUnknown
+from reconciler.one_pass import PassResult, ServiceUnknown
 from states import DesiredService
 
 NO_SERVICE: Final = 0
@@ -194,6 +195,28 @@ def having_lease(app: Application, item_id: int) -> Iterator[Lease]:
         yield lease
     finally:
         app.journal.leases.release(lease, app.clock())
+
+
+def reconcile_when_free(
+    app: Application, item_id: int, actor: str, deadline: float, order: Order | None = None
+) -> PassResult:
+    """A pass; another worker's over the same service is waited for, and mostly leaves nothing to do.
+
+    Args:
+        app: the parts.
+        item_id: the service.
+        actor: who wants it.
+        deadline: how long is waited, by the monotonic clock; then the result says that it is busy.
+        order: as for `Reconciler.reconcile_service`.
+
+    Raises:
+        BillingError, JournalError: as they say.
+    """
+    while True:
+        result = app.reconciler.reconcile_service(item_id, actor=actor, order=order)
+        if not result.is_busy or time.monotonic() > deadline:
+            return result
+        time.sleep(POLL_SECONDS)
 
 
 def find_place(app: Application, item_id: int) -> tuple[DesiredService, CloudServer]:

@@ -13,7 +13,7 @@ from reconciler.application import Application
 from reconciler.journal import Answer
 from reconciler.journal.holders import is_gone
 from reconciler.one_pass import PassResult
-from reconciler.operations import POLL_SECONDS, ask_resync, find_service, lift_quarantine
+from reconciler.operations import POLL_SECONDS, ask_resync, find_service, lift_quarantine, reconcile_when_free
 from states import ServiceState, StepKind
 
 
@@ -101,11 +101,7 @@ class _Resync:
     def _work(self, item_id: int) -> PassResult:
         """One pass here; another worker's is waited for."""
         lift_quarantine(self._app, item_id)
-        while True:
-            result = self._app.reconciler.reconcile_service(item_id, actor=self._actor)
-            if not result.is_busy or time.monotonic() > self._deadline:
-                return result
-            time.sleep(POLL_SECONDS)
+        return reconcile_when_free(self._app, item_id, self._actor, self._deadline)
 
     def _to_result(self, item_id: int, answer: Answer) -> PassResult:
         record = self._app.journal.services.get(item_id)

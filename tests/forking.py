@@ -57,17 +57,9 @@ def run_program(
         streams = [Path(folder, name) for name in ("in", "out", "err")]
         streams[0].write_bytes(given if isinstance(given, bytes) else given.encode())
         seen = {**os.environ, "COLUMNS": "200", **(environment or {})}
-        process = open_fork_server().Process(
-            target=_become_program, args=(entry, arguments, streams, seen, Path.cwd())
-        )
-        process.start()
-        process.join(RUN_SECONDS)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise AssertionError(f"{entry} hangs: {arguments}")
+        code = _run(open_fork_server(), _become_program, (entry, arguments, streams, seen, Path.cwd()))
         out, err = (path.read_text("utf-8") for path in streams[1:])
-        return subprocess.CompletedProcess([entry, *arguments], process.exitcode, out, err)
+        return subprocess.CompletedProcess([entry, *arguments], code, out, err)
 
 
 def _become_program(
@@ -90,6 +82,15 @@ def run_forked(context: ForkServerContext, target: Callable[..., None], *argumen
     Raises:
         AssertionError: it hangs, or ended with an error.
     """
+    code = _run(context, target, arguments)
+    if code == -signal.SIGKILL:
+        return False
+    assert code == 0, f"exit code {code}: {arguments}"
+    return True
+
+
+def _run(context: ForkServerContext, target: Callable[..., None], arguments: tuple[Any, ...]) -> int:
+    """The exit code of a process that calls a function."""
     process = context.Process(target=target, args=arguments)
     process.start()
     process.join(RUN_SECONDS)
@@ -97,10 +98,7 @@ def run_forked(context: ForkServerContext, target: Callable[..., None], *argumen
         process.kill()
         process.join()
         raise AssertionError(f"a run hangs: {arguments}")
-    if process.exitcode == -signal.SIGKILL:
-        return False
-    assert process.exitcode == 0, f"exit code {process.exitcode}: {arguments}"
-    return True
+    return process.exitcode
 
 
 def die() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.panel.errors import PanelError
+from reconciler.panel.messages import Language, choose_language
 
 _NAMES: Final = frozenset(
     {
@@ -43,6 +44,11 @@ class Arguments:
     def get(self, name: str) -> str | None:
         """An argument's value; None when it was not given or is empty."""
         return self.values.get(name) or None
+
+    @property
+    def language(self) -> Language:
+        """The language in which errors are told."""
+        return choose_language(self.get("lang"))
 
     def get_id(self, name: str) -> int | None:
         """An id; None when it was not given (BILLmanager also writes that as 0 or as nothing).

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, SubElement
 
 from reconciler.logs import get_logger, set_up_logging
 from reconciler.panel.arguments import Arguments, parse_arguments
-from reconciler.panel.documents import make_error, read_form, render
+from reconciler.panel.documents import find_function, make_error, read_form, render
 from reconciler.panel.errors import PanelError
-from reconciler.panel.messages import choose_language
+from reconciler.process import forbid_core_files
 
 LOG_VARIABLE: Final = "PMNEXTCLOUD_LOG"
 _LOGS: Final = (Path("/usr/local/mgr5/var/pmnextcloud.log"), Path("/var/log/mgr5/pmnextcloud.log"))
@@ -34,23 +33,21 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0 when it is done, 1 with an error document on standard output.
     """
-    # A core file would hold passwords; the same for mgrctl, which inherits it.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    forbid_core_files()
     out = sys.stdout.buffer
     sys.stdout = sys.stderr  # whatever a library prints must not get into the answer
     _open_log()
     arguments = parse_arguments(argv)
-    language = choose_language(arguments.get("lang"))
     try:
         answer, code = _run(arguments), 0
     except PanelError as error:
         _log.log("error", "refused", command=arguments.get("command"), error=str(error))
-        answer, code = make_error(error, language), 1
+        answer, code = make_error(error, arguments.language), 1
     except Exception as error:  # noqa: BLE001 - BILLmanager gets a document whatever happens
         # Its type only: the text of an unforeseen error could hold anything.
         _log.log("error", "defect", command=arguments.get("command"), error=_locate(error))
         failed = PanelError("failed", arguments.get("command") or "", f"{type(error).__name__}; see the log")
-        answer, code = make_error(failed, language), 1
+        answer, code = make_error(failed, arguments.language), 1
     out.write(render(answer))
     out.flush()
     return code
@@ -73,8 +70,6 @@ def _run(arguments: Arguments) -> Element:
 
 def make_features() -> Element:
     """What the module can do, and which parameters its servers have."""
-    from xml.etree.ElementTree import SubElement
-
     document = Element("doc")
     SubElement(SubElement(document, "itemtypes"), "itemtype", name="backupservice")
     params = SubElement(document, "params")
@@ -90,14 +85,11 @@ def make_features() -> Element:
 
 def _operate(operation: str) -> Callable[[Arguments], Element]:
     def run(arguments: Arguments) -> Element:
+        from bm_db import Order
         from reconciler.panel.services import run_operation
 
-        run_operation(
-            operation,
-            arguments.need_id("item"),
-            arguments.get_id("runningoperation"),
-            choose_language(arguments.get("lang")),
-        )
+        order = Order(operation, arguments.get_id("runningoperation"))
+        run_operation(order, arguments.need_id("item"), arguments.language)
         return Element("doc")
 
     return run
@@ -129,17 +121,16 @@ def _check_connection(arguments: Arguments) -> Element:
 
     form = read_form(sys.stdin.buffer)
     found = form.find("processingmodule")
-    check_connection(form if found is None else found, choose_language(arguments.get("lang")))
+    check_connection(form if found is None else found, arguments.language)
     return Element("doc")
 
 
 def _tune_connection(arguments: Arguments) -> Element:
-    from reconciler.panel.documents import find_function
     from reconciler.panel.servers import check_connection
 
     form = read_form(sys.stdin.buffer)
     if find_function(form) == "processing.add.user":
-        check_connection(form, choose_language(arguments.get("lang")))
+        check_connection(form, arguments.language)
     return form
 
 

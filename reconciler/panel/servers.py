@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 from urllib.parse import urlsplit
+from xml.etree.ElementTree import Element
 
 from bm_db import BillingServer
 from nc import CloudClient
 from nc.errors import CloudError
+from reconciler.application import Application
+from reconciler.config_values import is_loopback_host
 from reconciler.diagnosis import diagnose, tell
-from reconciler.fleet import ServerStopped, make_connection
+from reconciler.fleet import CloudServer, ServerStopped, make_connection
 from reconciler.panel.documents import fill_select, get_field
 from reconciler.panel.errors import PanelError
 from reconciler.panel.messages import RUSSIAN_CURES, Language
 from reconciler.panel.session import load_panel_config, opening
 
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
-
-    from reconciler.application import Application
-    from reconciler.config import Config
-    from reconciler.fleet import CloudServer
-
 _LONGEST: Final = 255
 _FIELDS: Final = (
-    ("base_url", ("base_url", "url")),
-    ("nc_username", ("nc_username", "admin_username")),
-    ("nc_password", ("nc_password", "admin_password")),
+    ("base_url", "url"),
+    ("nc_username", "admin_username"),
+    ("nc_password", "admin_password"),
 )
-"""The form's fields; the specification has other names for them than installations."""
+"""The form's fields, by both names: the specification has other names for them than installations."""
 
 
 def check_connection(form: Element, language: Language) -> None:
@@ -39,7 +36,7 @@ def check_connection(form: Element, language: Language) -> None:
         PanelError: it cannot be used, and why.
     """
     config = load_panel_config()
-    base_url, username, password = (_read_field(form, names) for _, names in _FIELDS)
+    base_url, username, password = (_read_field(form, names) for names in _FIELDS)
     _check_url(base_url, is_http_allowed=config.nextcloud.allow_http)
     row = BillingServer(
         id=0,
@@ -60,7 +57,7 @@ def check_connection(form: Element, language: Language) -> None:
         raise PanelError("wrong_panel_info", "base_url", f"{cure} ({diagnosis.message})")
 
 
-def _read_field(form: Element, names: tuple[str, ...]) -> str:
+def _read_field(form: Element, names: Sequence[str]) -> str:
     text = next((found for name in names if (found := get_field(form, name))), "")
     if not text:
         raise PanelError("wrong_panel_info", names[0], f"{names[0]} is empty")
@@ -71,8 +68,6 @@ def _read_field(form: Element, names: tuple[str, ...]) -> str:
 
 def _check_url(url: str, *, is_http_allowed: bool) -> None:
     """Refuse what is no address of a start page, and passwords over an open line."""
-    from reconciler.config_values import is_loopback_host
-
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -95,9 +90,8 @@ def remember_groups(server_id: int) -> None:
     Raises:
         PanelError: they cannot be read.
     """
-    config = load_panel_config()
-    with opening(config, "wrong_panel_info", str(server_id)) as app:
-        _read_groups(app, _find(app, config, server_id))
+    with opening(load_panel_config(), "wrong_panel_info", str(server_id)) as app:
+        _read_groups(app, _find(app, server_id))
 
 
 def fill_tariff_form(form: Element, server_id: int | None) -> None:
@@ -108,15 +102,13 @@ def fill_tariff_form(form: Element, server_id: int | None) -> None:
     Raises:
         PanelError: none is known of the server that is meant, or it is not ours.
     """
-    config = load_panel_config()
-    with opening(config, "wrong_panel_info", str(server_id or "")) as app:
-        servers = app.fleet.list() if server_id is None else [_find(app, config, server_id)]
+    with opening(load_panel_config(), "wrong_panel_info", str(server_id or "")) as app:
+        servers = app.fleet.list() if server_id is None else [_find(app, server_id)]
         groups: set[str] = set()
         for server in servers:
             groups |= _get_groups(app, server, is_needed=server_id is not None)
     # An operator's present choice stays one, also when the group is gone.
-    chosen = get_field(form, "usergroup")
-    fill_select(form, "usergroup", sorted(groups | ({chosen} if chosen else set())))
+    fill_select(form, "usergroup", sorted((groups | {get_field(form, "usergroup")}) - {""}))
 
 
 def collect_usage(server_id: int) -> None:
@@ -128,9 +120,8 @@ def collect_usage(server_id: int) -> None:
     from reconciler.scan import read_desired, scan_server
     from reconciler.usage import record_usage
 
-    config = load_panel_config()
-    with opening(config, "could_not_collect", str(server_id)) as app:
-        server = _find(app, config, server_id)
+    with opening(load_panel_config(), "could_not_collect", str(server_id)) as app:
+        server = _find(app, server_id)
         try:
             read = read_desired(app, server_id=server_id)
             scan = scan_server(app, server, lambda: read)
@@ -141,10 +132,10 @@ def collect_usage(server_id: int) -> None:
         app.writer.write_usage_complete(server_id, today)
 
 
-def _find(app: Application, config: Config, server_id: int) -> CloudServer:
+def _find(app: Application, server_id: int) -> CloudServer:
     server = app.fleet.get(server_id)
     if server is None:
-        why = f"billing has no server {server_id} of module {config.billmanager.module}"
+        why = f"billing has no server {server_id} of module {app.config.billmanager.module}"
         raise PanelError("missing_server", str(server_id), why)
     return server
 

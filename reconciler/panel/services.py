@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
-from bm_db import Billing, MgrctlWriter, Order
+from bm_db import MgrctlWriter, Order
 from bm_db.errors import BillingError
 from reconciler.application import Application, open_billing_of
 from reconciler.config import Config
 from reconciler.logs import get_logger
 from reconciler.one_pass import PassResult, ServiceUnknown
-from reconciler.operations import POLL_SECONDS, find_place
+from reconciler.operations import find_place, reconcile_when_free
 from reconciler.panel.documents import make_error, render
 from reconciler.panel.errors import PanelError
 from reconciler.panel.messages import Language
@@ -46,13 +47,12 @@ _WAITS_FOR_A_PERSON: Final = {ServiceState.QUARANTINED, ServiceState.HELD, Servi
 _log = get_logger("panel")
 
 
-def run_operation(operation: str, item_id: int, operation_id: int | None, language: Language) -> None:
+def run_operation(order: Order, item_id: int, language: Language) -> None:
     """Bring a service to where an operation of BILLmanager's wants it.
 
     Args:
-        operation: intname of the operation.
+        order: the operation; when it does not name the running one, a failure is told by the exit code only.
         item_id: the service.
-        operation_id: the running operation; without it a failure is told by the exit code only.
         language: of the error that BILLmanager keeps.
 
     Raises:
@@ -60,10 +60,10 @@ def run_operation(operation: str, item_id: int, operation_id: int | None, langua
     """
     config = load_panel_config()
     try:
-        _operate(config, Order(operation, operation_id is not None), item_id)
+        _operate(config, order, item_id)
     except PanelError as error:
-        if operation_id is not None:
-            _report(config, error, operation, item_id, operation_id, language)
+        if order.operation_id is not None:
+            _report(config, error, order.operation, item_id, order.operation_id, language)
         raise
 
 
@@ -113,13 +113,8 @@ def _find(app: Application, item_id: int) -> None:
 
 
 def _reconcile(app: Application, item_id: int, command: str, order: Order | None) -> PassResult:
-    """A pass; one that is under way is waited for, and then there is mostly nothing left to do."""
     deadline = time.monotonic() + LEASE_SECONDS
-    while True:
-        result = app.reconciler.reconcile_service(item_id, actor=f"billmanager:{command}", order=order)
-        if not result.is_busy or time.monotonic() > deadline:
-            return result
-        time.sleep(POLL_SECONDS)
+    return reconcile_when_free(app, item_id, f"billmanager:{command}", deadline, order)
 
 
 def _explain(result: PassResult, kind: str, reason: str) -> PanelError:
@@ -137,34 +132,22 @@ def _report(
         billing = open_billing_of(config)
     writer = MgrctlWriter(billing, config.billmanager.mgrctl)
     document = render(make_error(error, language)).decode()
-    _tell(lambda: writer.write_operation_failed(operation_id, document), item_id)
-    try:
-        _give_up(billing, writer, error, operation, item_id, operation_id, config)
-    except BillingError as failure:
-        _log.log("error", "not told", item=item_id, error=str(failure))
-    finally:
-        billing.close()
 
+    def give_up() -> None:
+        running = billing.get_operation(item_id, operation_id)
+        tries = running.tries if running is not None else 0
+        if not error.is_final and tries < config.billmanager.manual_after_tries:
+            return  # BILLmanager tries again
+        is_revertible = operation == "setparam" and running is not None and running.is_tariff_change
+        if is_revertible and _tell(lambda: writer.write_tariff_rollback(item_id), item_id):
+            _log.log("warning", "tariff rolled back", item=item_id, tries=tries)
+            return
+        writer.hand_to_person(operation_id, item_id, operation)
+        _log.log("warning", "handed to a person", item=item_id, operation=operation, tries=tries)
 
-def _give_up(
-    billing: Billing,
-    writer: MgrctlWriter,
-    error: PanelError,
-    operation: str,
-    item_id: int,
-    operation_id: int,
-    config: Config,
-) -> None:
-    running = billing.get_operation(item_id, operation_id)
-    tries = running.tries if running is not None else 0
-    if not error.is_final and tries < config.billmanager.manual_after_tries:
-        return  # BILLmanager tries again
-    is_revertible = operation == "setparam" and running is not None and running.is_tariff_change
-    if is_revertible and _tell(lambda: writer.write_tariff_rollback(item_id), item_id):
-        _log.log("warning", "tariff rolled back", item=item_id, tries=tries)
-        return
-    writer.hand_to_person(operation_id, item_id, operation)
-    _log.log("warning", "handed to a person", item=item_id, operation=operation, tries=tries)
+    with closing(billing):
+        _tell(lambda: writer.write_operation_failed(operation_id, document), item_id)
+        _tell(give_up, item_id)
 
 
 def _tell(write: Callable[[], None], item_id: int) -> bool:

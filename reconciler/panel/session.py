@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from bm_db.errors import BillingError
 from nc.errors import CloudError
 from reconciler.application import Application
-from reconciler.config import Config, ConfigInvalid, check_permissions, find_path, load_config
+from reconciler.config import Config, ConfigInvalid, load_private_config
 from reconciler.fleet import ServerStopped
 from reconciler.journal import JournalError
 from reconciler.operations import OperationRefused
@@ -22,11 +22,9 @@ def load_panel_config() -> Config:
         PanelError: it cannot be used.
     """
     try:
-        config = load_config(None)
+        config = load_private_config()
     except ConfigInvalid as error:
         raise _refuse_configuration(error) from error
-    if faults := check_permissions(config, find_path(None)):
-        raise _refuse_configuration(ConfigInvalid(faults))
     section = config.billmanager.model_copy(update={"writer": "mgrctl"})
     return config.model_copy(update={"billmanager": section})
 

@@ -121,7 +121,6 @@ def install_mgrctl(world: World) -> dict[str, dict[str, Any]]:
             "password": url.password or "",
             "database": url.database,
             "charset": "utf8mb4",
-            **({"unix_socket": url.query["unix_socket"]} if "unix_socket" in url.query else {}),
         }
     source = _STAND_IN.format(
         log=str(folder / "mgrctl.log"),

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bm_db import Order
 from bm_db.errors import BillingError
 from nc.errors import CloudError
 from reconciler.adoption import adopt_account
@@ -73,7 +74,7 @@ def call_module(operation: str, app: Application, item_id: int) -> None:
         (session, "Application", partial(Application, clock=app.clock)),
     ):
         setattr(module, name, value)
-    services.run_operation(operation, item_id, 1, "en")
+    services.run_operation(Order(operation, 1), item_id, "en")
 
 
 COMMANDS: dict[str, Command] = {

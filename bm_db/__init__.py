@@ -8,6 +8,7 @@ of it, nor do their exceptions (see `bm_db.errors`).
 
 from bm_db import errors
 from bm_db.billing import Billing, open_billing
+from bm_db.cards import Card
 from bm_db.changes import Changes, ChangeTracker
 from bm_db.db_conf import DbConf, read_db_conf
 from bm_db.mgrctl_writer import MgrctlWriter
@@ -23,6 +24,7 @@ __all__ = [
     "Billing",
     "BillingServer",
     "BillingWriter",
+    "Card",
     "ChangeTracker",
     "Changes",
     "DbConf",

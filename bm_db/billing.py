@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Final, Literal
 
 from sqlalchemy import Connection, and_, func, select
 
+from bm_db.cards import Card, read_cards
 from bm_db.changes import RARE_EVERY_POLLS, ChangeTracker
 from bm_db.crypt import Cipher
 from bm_db.engine import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_SECONDS, Database
@@ -97,6 +98,11 @@ class Billing:
         """One running operation of a service; None when it has ended."""
         with self.reading() as (connection, schema):
             return read_operation(connection, schema, item_id, operation_id)
+
+    def get_cards(self, item_ids: Collection[int]) -> dict[int, Card]:
+        """What the cards of some services say of their accounts, by item id; a thousand ids at most."""
+        with self.reading() as (connection, schema):
+            return read_cards(connection, schema, item_ids)
 
     def count_services(self) -> dict[int, int]:
         """How many services each server of the module has, by server id; 0 for those without any."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from bm_db.billing import Billing
+from bm_db.cards import Card, name_card_values
 from bm_db.errors import ValueRefused, WriteFailed, WriterUnavailable, WriteTimedOut
 from bm_db.operations import OPERATION_WISHES
 from bm_db.service_rows import PASSWORD, URL, USERNAME
@@ -81,16 +82,28 @@ class MgrctlWriter:
                 check_written_value(name, value)
         for name, value in values.items():
             if value is not None:
-                is_secret = name == PASSWORD
-                self._call(
-                    "service.saveparam",
-                    "service",
-                    item_id,
-                    f"{name}={value}",
-                    f"crypted={'on' if is_secret else 'off'}",
-                    "sok=ok",
-                    secret=value if is_secret else "",
-                )
+                self._save(item_id, name, value, is_secret=name == PASSWORD)
+
+    def write_card(self, item_id: int, card: Card) -> None:
+        """Save each text by service.saveparam.
+
+        Raises:
+            WriteFailed: as for `write_credentials`.
+        """
+        for name, value in name_card_values(card).items():
+            check_written_value(name, value)
+            self._save(item_id, name, value)
+
+    def _save(self, item_id: int, name: str, value: str, *, is_secret: bool = False) -> None:
+        self._call(
+            "service.saveparam",
+            "service",
+            item_id,
+            f"{name}={value}",
+            f"crypted={'on' if is_secret else 'off'}",
+            "sok=ok",
+            secret=value if is_secret else "",
+        )
 
     def write_operation_done(self, item_id: int, operation: str) -> bool:
         """Call service.post<operation>; True when BILLmanager accepted it.

@@ -31,6 +31,7 @@ ADDON_COLUMNS: Final = (
 )
 _EMAIL_CHARACTERS: Final = 512
 USERNAME, URL, PASSWORD = "username", "url", "userpassword"
+CARD_STATE: Final = "nextcloud_status"
 
 
 @dataclass(slots=True)
@@ -83,11 +84,11 @@ def complete_rows(
     """Everything that belongs to these services, in at most six queries."""
     rows = {item.id: ServiceRow(item) for item in items}
     ids = list(rows)
-    for item_id, pair in _read_parameters(connection, schema, "itemparam", ids, {*parameter_names, PASSWORD}):
+    for item_id, pair in read_parameters(connection, schema, "itemparam", ids, {*parameter_names, PASSWORD}):
         row = rows[item_id]
         (row.passwords if read_filled_text(pair[0]) == PASSWORD else row.parameters).append(pair)
     for table_name in schema.present("itemcryptparam", "itemcryptedparam"):
-        for item_id, pair in _read_parameters(connection, schema, table_name, ids, {PASSWORD}):
+        for item_id, pair in read_parameters(connection, schema, table_name, ids, {PASSWORD}):
             # The table for encrypted values goes before the open one, where they stand only for want of it.
             rows[item_id].passwords.insert(0, pair)
     if schema.has_addon_quota:
@@ -114,9 +115,10 @@ def is_one_of(column: ColumnElement[Any], values: Iterable[int]) -> ColumnElemen
     return column.bool_op("IN")(literal_column(f"({numbers or 'NULL'})"))
 
 
-def _read_parameters(
+def read_parameters(
     connection: Connection, schema: Schema, table_name: str, ids: Collection[int], names: Collection[str]
 ) -> Iterator[tuple[int, tuple[object, object]]]:
+    """Item id and (name, value) of the parameters of these names, one table's, as read."""
     table = schema.table(table_name)
     rows = connection.execute(
         select(table.c.item, table.c.intname, first_characters(table.c.value).label("value")).where(

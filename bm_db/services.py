@@ -17,6 +17,7 @@ from bm_db.errors import ValueUndecryptable
 from bm_db.operations import IN_PROGRESS, OPERATION_WISHES
 from bm_db.schema import Schema
 from bm_db.service_rows import (
+    CARD_STATE,
     PASSWORD,
     URL,
     USERNAME,
@@ -44,7 +45,7 @@ _WISHES: Final = {1: Wish.NONE, 2: Wish.ENABLED, 3: Wish.DISABLED, 4: Wish.ABSEN
 _USERNAME: Final = re.compile(r"[a-zA-Z0-9 _.@\-'+]{1,64}", re.ASCII)
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
 _LONGEST_EMAIL: Final = 254
-_NAMES_WITHOUT_QUOTA: Final = frozenset({USERNAME, URL})
+_NAMES_WITHOUT_QUOTA: Final = frozenset({USERNAME, URL, CARD_STATE})
 
 
 class ServiceReader:
@@ -89,9 +90,8 @@ class ServiceReader:
             return None
         plan_ids = [row.pricelist for row in found if row.pricelist is not None]
         tariffs = read_tariffs(self._connection, self._schema, plan_ids, self._plan_parameters)
-        return self._build(
-            complete_rows(self._connection, self._schema, found, self._item_parameters)[0], tariffs
-        )
+        names = {*self._item_parameters, CARD_STATE}
+        return self._build(complete_rows(self._connection, self._schema, found, names)[0], tariffs)
 
     def _build(self, row: ServiceRow, tariffs: Tariffs) -> DesiredService:
         return _Understanding(row, tariffs, self._cipher, self._sources, self._is_decrypting).build()
@@ -140,6 +140,7 @@ class _Understanding:
             is_url_recorded=URL in self._parameters,
             is_password_recorded=bool(self._passwords),
             password=password,
+            card_state=next(iter(self._parameters.get(CARD_STATE, [])), None),
             faults=tuple(self._faults),
         )
 

@@ -11,6 +11,7 @@ from datetime import date
 from sqlalchemy import Connection, select
 
 from bm_db.billing import Billing
+from bm_db.cards import Card, name_card_values
 from bm_db.errors import PrivateKeyUnusable, ServiceMissing, ValueUndecryptable
 from bm_db.schema import Schema
 from bm_db.service_rows import PASSWORD, URL, USERNAME
@@ -58,6 +59,22 @@ class SqlWriter:
                     _save(connection, schema, "itemparam", item_id, name, value)
             if password is not None:
                 self._save_password(connection, schema, item_id, password)
+
+    def write_card(self, item_id: int, card: Card) -> None:
+        """Save each text; saving the same again changes nothing.
+
+        Raises:
+            ServiceMissing: there is no such service.
+            BillingError: the database did not accept it.
+        """
+        values = name_card_values(card)
+        for name, value in values.items():
+            check_written_value(name, value)
+        schema = self._billing.get_schema()
+        with self._billing.database.writing() as connection:
+            self._lock_item(connection, schema, item_id)
+            for name, value in values.items():
+                _save(connection, schema, "itemparam", item_id, name, value)
 
     def write_operation_done(self, item_id: int, operation: str) -> bool:  # noqa: ARG002 - the protocol's signature
         """False: the end of an operation moves item.status, which only BILLmanager may."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Protocol
 
+from bm_db.cards import Card
 from bm_db.usage_writer import Usage
 
 
@@ -29,6 +30,13 @@ class BillingWriter(Protocol):
         url: str | None = None,
     ) -> None:
         """Save what the client sees on the service's card; each value that is given, the password encrypted.
+
+        Raises:
+            BillingError: not everything was saved.
+        """
+
+    def write_card(self, item_id: int, card: Card) -> None:
+        """Save what the card says of the account; each text that is given.
 
         Raises:
             BillingError: not everything was saved.
@@ -72,6 +80,9 @@ class ReadOnlyWriter:
         password: str | None = None,
         url: str | None = None,
     ) -> None:
+        """Nothing."""
+
+    def write_card(self, item_id: int, card: Card) -> None:
         """Nothing."""
 
     def write_operation_done(self, item_id: int, operation: str) -> bool:  # noqa: ARG002 - the protocol's signature

@@ -59,6 +59,7 @@ class BillmanagerSection(Section):
         "pricelistparam:quota_gb",
     )
     manual_after_tries: Annotated[int, Field(ge=1, le=1000)] = 3
+    card_language: Literal["ru", "en"] = "ru"
 
 
 class ReconcilerSection(Section):

@@ -1,14 +1,25 @@
-"""Tells BILLmanager what it lacks: credentials, URL, an operation's end. Called by `reconciler.passes`."""
+"""Tells BILLmanager what it lacks: credentials, URL, an operation's end, the account's state.
+
+Called by `reconciler.passes`.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from bm_db import BillingWriter
+from bm_db import BillingWriter, Card
+from bm_db.errors import BillingError
+from reconciler.card import describe_state
 from reconciler.clock import Clock
 from reconciler.journal import Journal
+from reconciler.logs import get_logger
 from reconciler.one_pass import OnePass
+from reconciler.panel.messages import Language
 from states import Ownership, ServiceState, Wish
+
+_ON_CARDS: Final = (Wish.ENABLED, Wish.DISABLED)
+
+_log = get_logger("delivery")
 
 
 class Delivery:
@@ -18,12 +29,27 @@ class Delivery:
     from the one that has taken over.
     """
 
-    def __init__(self, writer: BillingWriter, journal: Journal, clock: Clock, *, is_observing: bool) -> None:
-        """``is_observing``: mode "observe", in which nothing is written."""
+    def __init__(
+        self,
+        writer: BillingWriter,
+        journal: Journal,
+        clock: Clock,
+        *,
+        is_observing: bool,
+        card_language: Language,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            writer, journal, clock: what it works with.
+            is_observing: mode "observe", in which nothing is written.
+            card_language: of the texts on the services' cards.
+        """
         self._writer: Final = writer
         self._journal: Final = journal
         self._clock: Final = clock
         self._is_observing: Final = is_observing
+        self._card_language: Final = card_language
 
     def tell(self, one: OnePass) -> None:
         """Step 8: credentials that billing lacks, and the end of its operation.
@@ -57,7 +83,7 @@ class Delivery:
         """
         desired, server = one.desired, one.server
         is_there = one.observed is not None and one.memory.ownership is not Ownership.NONE
-        is_wanted = desired is not None and desired.wish in {Wish.ENABLED, Wish.DISABLED}
+        is_wanted = desired is not None and desired.wish in _ON_CARDS
         if desired is None or server is None or not (self._is_writing and is_there and is_wanted):
             return False
         undelivered = self._journal.intents.get_undelivered(desired.item_id)
@@ -76,6 +102,26 @@ class Delivery:
         if undelivered is not None:
             self._journal.intents.mark_delivered(one.lease, self._clock(), latest_id=undelivered[0])
         return True
+
+    def show_state(self, one: OnePass) -> None:
+        """Make the service's card say how the pass has left the account.
+
+        The client's text fails no pass: what could not be written is written with the usage.
+
+        Raises:
+            LeaseLost: another worker has the service by now, and says it himself.
+        """
+        desired, result = one.desired, one.result
+        if desired is None or desired.wish not in _ON_CARDS or not self._is_writing:
+            return
+        text = describe_state(result.state, one.record.attempts + 1, self._card_language)
+        if text in {None, desired.card_state}:
+            return
+        self._check_lease(one)
+        try:
+            self._writer.write_card(desired.item_id, Card(state=text))
+        except BillingError as error:
+            _log.log("warning", "card not written", service=desired.item_id, error=str(error))
 
     def _check_lease(self, one: OnePass) -> None:
         self._journal.leases.extend(one.lease, self._clock())

@@ -86,7 +86,13 @@ class Reconciler:
         is_observing = config.reconciler.mode == "observe"
         self._recorder: Final = PassRecorder(journal, clock)
         self.changes: Final = Changes(journal, self.guards, self._recorder, clock, is_observing=is_observing)
-        self.delivery: Final = Delivery(writer, journal, clock, is_observing=is_observing)
+        self.delivery: Final = Delivery(
+            writer,
+            journal,
+            clock,
+            is_observing=is_observing,
+            card_language=config.billmanager.card_language,
+        )
         self._holder: Final = describe_this_process()
         self._managed_groups: frozenset[str] | None = None
 
@@ -147,35 +153,8 @@ class Reconciler:
             one = self._begin(lease, actor, order)
         except ServiceUnknown as unknown:
             return PassResult(lease.item_id, reason=str(unknown), error=str(unknown))
+        self._work(one)
         result = one.result
-        try:
-            self._settle_place(one)
-            try:
-                self._converge(one)
-            except PassBlocked:
-                # What the client is to know does not wait for a guard.
-                self.changes.settle_resets(one)
-                self.delivery.deliver(one)
-                raise
-            self.changes.settle_resets(one)
-            self.delivery.tell(one)
-        except PassStopped:
-            result.is_stopped = True
-        except PassBlocked as blocked:
-            self._recorder.block(one, blocked)
-        except ServerStopped as stopped:
-            guard = Guard.IDENTITY if stopped.cause == "identity" else None
-            self._recorder.block(one, PassBlocked(str(stopped), guard))
-            # Where the account was before may be another server, which says nothing of this one.
-            result.error, result.is_server_stopped = result.blocked_by, one.server is not None
-        except PassQuarantined as error:
-            self._recorder.quarantine(one, str(error), error.guard)
-        except nc_errors.AccountIdRefused as error:
-            self._recorder.quarantine(one, explain_refused_name(error))
-        except (PassBackedOff, nc_errors.CloudError, BillingError) as error:
-            self._recorder.back_off(one, str(error))
-        else:
-            self._recorder.settle(one)
         _log.log(
             "warning" if result.error or result.blocked_by else "info",
             "pass",
@@ -190,6 +169,43 @@ class Reconciler:
             duration=time.monotonic() - started,
         )
         return result
+
+    def _work(self, one: OnePass) -> None:
+        """Steps 3 to 8; whatever comes of it stands in the result and in the journal."""
+        result = one.result
+        try:
+            self._settle_place(one)
+            try:
+                self._converge(one)
+            except PassBlocked:
+                # What the client is to know does not wait for a guard.
+                self.changes.settle_resets(one)
+                self.delivery.deliver(one)
+                raise
+            self.changes.settle_resets(one)
+            self.delivery.tell(one)
+        except PassStopped:
+            result.is_stopped = True
+            return
+        except PassBlocked as blocked:
+            self._recorder.block(one, blocked)
+        except ServerStopped as stopped:
+            guard = Guard.IDENTITY if stopped.cause == "identity" else None
+            self._recorder.block(one, PassBlocked(str(stopped), guard))
+            # Where the account was before may be another server, which says nothing of this one.
+            result.error, result.is_server_stopped = result.blocked_by, one.server is not None
+        except PassQuarantined as error:
+            self._recorder.quarantine(one, str(error), error.guard)
+        except nc_errors.AccountIdRefused as error:
+            self._recorder.quarantine(one, explain_refused_name(error))
+        except (PassBackedOff, nc_errors.CloudError) as error:
+            self._recorder.back_off(one, str(error))
+        except BillingError as error:
+            self._recorder.back_off(one, str(error))
+            return  # billing takes nothing now
+        else:
+            self._recorder.settle(one)
+        self.delivery.show_state(one)
 
     def examine(self, lease: Lease, actor: str) -> tuple[OnePass, Verdict]:
         """What an operator's own act on an account begins with: fresh looks, and what they say.

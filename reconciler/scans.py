@@ -23,7 +23,7 @@ from reconciler.logs import get_logger
 from reconciler.metrics import Metrics
 from reconciler.one_pass import PassStopped
 from reconciler.scan import DesiredRead, ServerScan, Suspect, find_vanished, read_desired, scan_server
-from reconciler.usage import record_usage
+from reconciler.usage import record_usage, refresh_cards
 from reconciler.workqueue import WorkQueue
 
 _MOST_AT_ONCE: Final = 4
@@ -136,7 +136,9 @@ class Scans:
             return None
         self._usage_at[server_id] = now
         try:
-            return record_usage(app, server_id, scan.usage, app.clock().astimezone().date())
+            rows = record_usage(app, server_id, scan.usage, app.clock().astimezone().date())
+            refresh_cards(app, scan.usage)
         except BillingError as error:
             _log.log("error", "usage not written", server=server_id, error=str(error))
             return None
+        return rows

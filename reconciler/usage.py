@@ -1,4 +1,4 @@
-"""Carries what a scan saw of the services' usage to the journal and to billing's daily statistics.
+"""Carries what a scan saw of the services' usage to journal, billing's daily statistics and cards.
 
 A day's values are replaced by every later look at the same day; what could not be seen is not written.
 Billing is told that a day is complete with the first look at a later one.
@@ -6,12 +6,20 @@ Billing is told that a day is complete with the first look at a later one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import date
+from typing import Final
 
-from bm_db import Usage
+from bm_db import Card, Usage
 from reconciler.application import Application
-from reconciler.journal import ServiceUsage
+from reconciler.card import describe_state, describe_used
+from reconciler.journal import ServiceRecord, ServiceUsage, describe_this_process
+from states import Ownership, Wish
+
+_CHUNK: Final = 500
+CARDS_SECONDS: Final = 60.0
+"""How long cards are written at a time: each value may be a process of its own."""
 
 
 def record_usage(app: Application, server_id: int, seen: Sequence[ServiceUsage], day: date) -> int:
@@ -43,3 +51,57 @@ def record_usage(app: Application, server_id: int, seen: Sequence[ServiceUsage],
     if latest is None or latest < today:
         app.journal.servers.update(server_id, usage_day=today)
     return rows
+
+
+def refresh_cards(
+    app: Application, seen: Sequence[ServiceUsage], *, budget_seconds: float = CARDS_SECONDS
+) -> int:
+    """Make the cards of one server's services say what is so: the used space, and the state.
+
+    Passes write the state as well, but only of services for which there is something to do. This writes what
+    is missing or wrong until its time is up; the next time goes on from there.
+
+    Returns:
+        How many cards were written.
+
+    Raises:
+        BillingError, JournalError: not all of them; the next time all of it is tried again.
+    """
+    if not app.writer.can_write or app.config.reconciler.mode == "observe":
+        return 0
+    deadline, written = time.monotonic() + budget_seconds, 0
+    for start in range(0, len(seen), _CHUNK):
+        chunk = seen[start : start + _CHUNK]
+        ids = [one.item_id for one in chunk]
+        cards, records = app.billing.get_cards(ids), app.journal.services.load(ids)
+        for one in chunk:
+            if _find_wrong(app, one, records.get(one.item_id), cards[one.item_id]) == Card():
+                continue
+            if app.is_stopping() or time.monotonic() > deadline:
+                return written
+            written += _write_card(app, one, cards[one.item_id])
+    return written
+
+
+def _find_wrong(app: Application, seen: ServiceUsage, record: ServiceRecord | None, card: Card) -> Card:
+    """The texts that are to be written, by a service's row; none for an account that is not ours."""
+    is_sold = record is not None and record.wish in {Wish.ENABLED, Wish.DISABLED}
+    if record is None or not is_sold or record.memory.ownership is Ownership.NONE:
+        return Card()
+    language = app.config.billmanager.card_language
+    state = describe_state(record.memory.state, record.attempts, language)
+    used = describe_used(seen.used_bytes, language)
+    return Card(None if state == card.state else state, None if used == card.used else used)
+
+
+def _write_card(app: Application, seen: ServiceUsage, card: Card) -> bool:
+    """Write one card while nobody else works on the service; else who does writes its state."""
+    lease = app.journal.leases.acquire(seen.item_id, describe_this_process(), app.clock())
+    if lease is None:
+        return False
+    try:
+        record = app.journal.services.get(seen.item_id)
+        app.writer.write_card(seen.item_id, _find_wrong(app, seen, record, card))
+    finally:
+        app.journal.leases.release(lease, app.clock())
+    return True

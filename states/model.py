@@ -143,6 +143,7 @@ class DesiredService:
         is_url_recorded: itemparam.url is there.
         is_password_recorded: billing has a password for the account, readable or not.
         password: that password in the clear when it could be read, else None. Never logged.
+        card_state: what the service's card says of its state; only read with a single service.
         faults: what is wrong with the row.
     """
 
@@ -159,6 +160,7 @@ class DesiredService:
     is_url_recorded: bool = False
     is_password_recorded: bool = False
     password: str | None = field(default=None, repr=False)
+    card_state: str | None = None
     faults: tuple[Fault, ...] = ()
 
     def get_fault(self, *fields: FaultField) -> Fault | None:

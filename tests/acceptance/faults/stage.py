@@ -116,13 +116,15 @@ class Stage:
         """Write the configuration anew, with these settings over the stage's own."""
         self.world.land.configure({**self._settings, **settings})
 
-    def be_hasty(self, *timeouts: str) -> None:
-        """Wait half a second only for the server that suffers, until the configuration is written anew.
+    def be_hasty(self, *timeouts: str, seconds: float = 0.5) -> None:
+        """Wait for the server that suffers only so long, until the configuration is written anew.
 
-        ``timeouts``: which settings; all by default. Fewer where its other requests are to be answered: on a
-        busy machine half a second may be short for anything.
+        Args:
+            timeouts: which settings; all by default.
+            seconds: more where its other requests are to be answered: on a busy machine half a second may
+                be short for anything.
         """
-        hasty = dict.fromkeys(timeouts or _TIMEOUTS, "500ms")
+        hasty = dict.fromkeys(timeouts or _TIMEOUTS, f"{seconds * 1000:.0f}ms")
         self.configure(
             {f"nextcloud.server.{self.server_id}": {**self._settings.get("nextcloud", {}), **hasty}}
         )

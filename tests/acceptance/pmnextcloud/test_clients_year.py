@@ -41,6 +41,10 @@ class Year:
         assert ended == self.done
         assert "runningoperation.edit" not in read_calls(self.world)
 
+    def read_state(self) -> str | None:
+        """What the card tells the client."""
+        return self.world.billing.get_params(self.item).get("nextcloud_status")
+
     def get_account(self) -> EmulatedAccount:
         account = self.world.get_account(self.item)
         assert account is not None
@@ -61,12 +65,14 @@ def test_a_clients_year(make_world: MakeWorld, number: int, kind: str) -> None:
     year = Year(world, number)
     with running(world):
         assert world.get_account(year.item) is None, "ordered, not paid"
+        assert year.read_state() is None
 
         year.operate("open", "open")
         account = year.get_account()
         assert (account.is_enabled, account.quota_definition, account.groups) == (True, "5 GB", {"basic"})
         assert world.billing.get_status(year.item) == 2
         assert world.is_delivered(year.item)
+        assert year.read_state() == "работает"
 
         world.billing.change_plan(year.item, year.large)
         year.operate("set_param", "setparam")
@@ -76,10 +82,12 @@ def test_a_clients_year(make_world: MakeWorld, number: int, kind: str) -> None:
         year.operate("suspend", "suspend")
         assert not year.get_account().is_enabled
         assert world.billing.get_status(year.item) == 3
+        assert year.read_state() == "приостановлен"
 
         year.operate("resume", "resume")
         assert year.get_account().is_enabled
         assert world.is_delivered(year.item), "with the password that the client knows"
+        assert year.read_state() == "работает"
 
         world.billing.change_plan(year.item, year.small)
         year.operate("setparam", "setparam")
@@ -90,7 +98,8 @@ def test_a_clients_year(make_world: MakeWorld, number: int, kind: str) -> None:
         answer = call(world, "stat", module=world.land.server_ids[number])
         assert (answer.code, answer.error) == (0, {}), answer.log
         assert year.read_usage()
-        assert ["service.poststat", f"elid={world.land.server_ids[number]}"] == list_calls(world)[-1][:2]
+        told = [each for each in list_calls(world) if each[0] == "service.poststat"]
+        assert [each[1] for each in told] == [f"elid={world.land.server_ids[number]}"]
 
         year.operate("close", "close")
         assert world.billing.get_status(year.item) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,7 +48,8 @@ class BillingUnderTest:
         """One service, read in both ways, which must agree."""
         service = self.billing.get_service(item_id)
         assert service is not None
-        assert [each for each in self.billing.list_services() if each.item_id == item_id] == [service]
+        listed = [each for each in self.billing.list_services() if each.item_id == item_id]
+        assert listed == [replace(service, card_state=None)], "the card is only read with a single service"
         return service
 
     def close(self) -> None:

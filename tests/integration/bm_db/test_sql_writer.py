@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select
 
-from bm_db import SqlWriter, errors
+from bm_db import Card, SqlWriter, errors
 from tests.integration.bm_db.conftest import BillingUnderTest
 
 
@@ -36,6 +37,30 @@ def test_credentials_are_saved_and_read_back(world: BillingUnderTest) -> None:
     )
     assert world.sandbox.get_params(other) == {"username": "other", "url": "https://other"}
     assert world.sandbox.get_password(other) == "other password"
+
+
+def test_card_is_saved_and_read_back(world: BillingUnderTest) -> None:
+    item_id, other = world.sell(), world.sell()
+    writer = SqlWriter(world.billing)
+    writer.write_card(item_id, Card(state="работает", used="1,5 ГБ"))
+    writer.write_card(item_id, Card(used="2 ГБ"))
+    cards = world.billing.get_cards([item_id, other])
+    assert cards == {item_id: Card("работает", "2 ГБ"), other: Card()}
+    assert world.read(item_id).card_state == "работает"
+    assert world.read(other).card_state is None
+    assert count_rows(world, "itemparam") == 2, "nothing is there twice"
+    with pytest.raises(errors.ServiceMissing):
+        writer.write_card(4711, Card(state="работает"))
+
+
+def test_card_changes_nothing_of_what_is_wanted(world: BillingUnderTest) -> None:
+    item_id = world.sell()
+    tracker = world.billing.track_changes(rare_every=1)
+    tracker.poll()
+    before = world.read(item_id)
+    SqlWriter(world.billing).write_card(item_id, Card(state="работает", used="2 ГБ"))
+    assert tracker.poll().items == frozenset()
+    assert replace(world.read(item_id), card_state=None) == before
 
 
 def test_password_never_stands_in_the_clear(world: BillingUnderTest) -> None:

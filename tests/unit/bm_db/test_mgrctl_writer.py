@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bm_db import BillingWriter, MgrctlWriter, ReadOnlyWriter, Usage, errors, open_billing
+from bm_db import BillingWriter, Card, MgrctlWriter, ReadOnlyWriter, Usage, errors, open_billing
 from tests.executables import write_python_program
 
 DONE = '{"doc": {"ok": {}}}'
@@ -67,6 +67,18 @@ def test_credentials_are_saved_one_call_each(mgrctl: StandIn) -> None:
         [*common, "username=anna", "crypted=off", "sok=ok"],
         [*common, "userpassword=--x sok=no; $(id) 'ü\"", "crypted=on", "sok=ok"],
         [*common, "url=https://one/", "crypted=off", "sok=ok"],
+    ]
+
+
+def test_texts_of_the_card_are_saved_one_call_each(mgrctl: StandIn) -> None:
+    writer = open_writer(mgrctl.path)
+    writer.write_card(7, Card(state="работает", used="1,5 ГБ"))
+    writer.write_card(8, Card(used="2 GB"))
+    writer.write_card(9, Card())
+    assert [call["argv"][5:] for call in mgrctl.calls] == [
+        ["elid=7", "nextcloud_status=работает", "crypted=off", "sok=ok"],
+        ["elid=7", "nextcloud_used=1,5 ГБ", "crypted=off", "sok=ok"],
+        ["elid=8", "nextcloud_used=2 GB", "crypted=off", "sok=ok"],
     ]
 
 

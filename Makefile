@@ -24,8 +24,8 @@ MINUTES ?= 3
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help setup demo install uninstall install-billmanager uninstall-billmanager test check fuzz soak bench docs
-.PHONY: clean distclean lock
+.PHONY: help setup demo install uninstall install-billmanager uninstall-billmanager test check fuzz crash soak bench
+.PHONY: docs clean distclean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,9 @@ check: .venv/.ready-check ## style, types, layers, security, pinned packages, sc
 
 fuzz: .venv/.ready-check ## any bytes and rows into the parsers, a minute for each of them (FUZZ_SECONDS=)
 	$(BIN)/python -m scripts.fuzz --seconds $(FUZZ_SECONDS)
+
+crash: .venv/.ready-test ## killed at every effect of every scenario, half an hour; make test tries a share of them
+	CRASH_POINTS=all $(BIN)/python -m pytest $(PARALLEL) tests/acceptance/crash
 
 soak: .venv/.ready-test ## a provider under siege: faults, changes, kills, for MINUTES= (3); fails on any violation
 	$(BIN)/python -m tests.soak.soak --minutes $(MINUTES)

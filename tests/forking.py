@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 _PRELOADED = [
+    # The program loads these two only when a journal is to be made, which most tests begin with.
+    "alembic.command",
+    "alembic.context",
     "reconciler.cli",
     "reconciler.panel.entry",
     "reconciler.panel.servers",

@@ -5,7 +5,7 @@ It logs its calls, and can fail, hang, or answer garbage for a function (`misbeh
 
 from __future__ import annotations
 
-import json
+from ast import literal_eval
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -15,12 +15,13 @@ from sqlalchemy import make_url
 from tests.acceptance.conftest import World
 from tests.executables import write_python_program
 
-_BEHAVIOUR: Final = "mgrctl-behaviour.json"
+_BEHAVIOUR: Final = "mgrctl-behaviour"
 
-# Of the standard library only where that is enough, and started without site-packages then: tests call it
-# thousands of times.
+# Tests call it thousands of times: what loads slowly is loaded only where it is needed, and it starts without
+# site-packages where the standard library is enough.
 _STAND_IN = '''"""Stands in for mgrctl: changes the database as BILLmanager would, and logs its calls."""
-import base64, json, os, sys, time
+import binascii, sys
+from posix import urandom
 
 MODULUS, EXPONENT = {modulus}, {exponent}
 MYSQL, SQLITE = {mysql!r}, {sqlite!r}
@@ -29,17 +30,17 @@ MYSQL, SQLITE = {mysql!r}, {sqlite!r}
 def encrypt(text):
     """RSA PKCS#1 v1.5, as BILLmanager encrypts."""
     size = (MODULUS.bit_length() + 7) // 8
-    padding = bytes(byte % 255 + 1 for byte in os.urandom(size - len(text) - 3))
+    padding = bytes(byte % 255 + 1 for byte in urandom(size - len(text) - 3))
     number = int.from_bytes(b"\\0\\2" + padding + b"\\0" + text, "big")
-    return base64.b64encode(pow(number, EXPONENT, MODULUS).to_bytes(size, "big")).decode()
+    return binascii.b2a_base64(pow(number, EXPONENT, MODULUS).to_bytes(size, "big"), newline=False).decode()
 
 
 def connect():
     if MYSQL:
         import MySQLdb
         return MySQLdb.connect(**MYSQL), "%s"
-    import sqlite3
-    return sqlite3.connect(SQLITE, timeout=30), "?"
+    from _sqlite3 import connect
+    return connect(SQLITE, timeout=30), "?"
 
 
 def execute(statement, *values):
@@ -76,24 +77,28 @@ def roll_back(values):
 
 arguments = sys.argv[1:]
 with open({log!r}, "a") as log:
-    log.write(json.dumps(arguments) + "\\n")
+    log.write(repr(arguments) + "\\n")
 function, values = arguments[4], dict(argument.split("=", 1) for argument in arguments[5:])
-behaviour = {{}}
-if os.path.exists({behaviour!r}):
+try:
     with open({behaviour!r}) as file:
-        behaviour = json.load(file).get(function, {{}})
+        behaviour = eval(file.read()).get(function, {{}})
+except FileNotFoundError:
+    behaviour = {{}}
 if "fail" in behaviour:
+    import json
     print(json.dumps({{"doc": {{"error": {{"$type": "failed", "msg": {{"$": behaviour["fail"]}}}}}}}}))
     sys.exit(1)
-time.sleep(behaviour.get("hang", 0))
+if "hang" in behaviour:
+    import time
+    time.sleep(behaviour["hang"])
 database, mark = connect()
-answer = {{"ok": ""}}
+answer = '{{"ok": ""}}'
 if function == "service.saveparam":
     save_parameter(values)
 elif function in ("service.setstatus", "service.poststat", "task.edit", "runningoperation.setmanual"):
     pass
 elif function == "task.gettype":
-    answer = {{"task_type": {{"$": "task_" + values["operation"]}}}}
+    answer = '{{"task_type": {{"$": "task_' + values["operation"] + '"}}}}'
 elif function == "runningoperation.edit":
     execute("UPDATE runningoperation SET errorxml = ? WHERE id = ?", values["errorxml"], values["elid"])
 elif function == "service.changepricelist.rollback":
@@ -101,7 +106,7 @@ elif function == "service.changepricelist.rollback":
 else:
     end_operation(function, values)
 database.commit()
-print(behaviour.get("answer") or json.dumps({{"doc": answer}}))
+print(behaviour.get("answer") or '{{"doc": ' + answer + "}}")
 '''
 
 
@@ -143,7 +148,7 @@ def misbehave(world: World, **functions: dict[str, Any]) -> None:
     answered, though it was done. None given: all is well again.
     """
     named = {name.replace("_", "."): what for name, what in functions.items()}
-    (world.land.folder / _BEHAVIOUR).write_text(json.dumps(named), "utf-8")
+    (world.land.folder / _BEHAVIOUR).write_text(repr(named), "utf-8")
 
 
 def list_calls(world: World) -> list[list[str]]:
@@ -151,7 +156,7 @@ def list_calls(world: World) -> list[list[str]]:
     log = world.land.folder / "mgrctl.log"
     if not log.exists():
         return []
-    return [json.loads(line)[4:] for line in log.read_text("utf-8").splitlines()]
+    return [literal_eval(line)[4:] for line in log.read_text("utf-8").splitlines()]
 
 
 def read_calls(world: World) -> list[str]:

@@ -742,13 +742,13 @@ def test_the_password_of_an_earlier_account_is_not_handed_out_with_the_adopted_o
 
 @pytest.fixture
 def crowd(world: World) -> World:
-    """A journal of 250 servers and 100 000 services, of which 300 need a person and 5000 are nearly full."""
+    """A journal of 250 servers and 20 000 services, of which 300 need a person and 5000 are nearly full."""
     now = datetime.now(UTC)
     with world.open() as app:
         journal = app.journal
         services = (
             DesiredService(item, 1 + item % 250, Wish.ENABLED, f"user_{item}", 10 * GIB)
-            for item in range(1, 100_001)
+            for item in range(1, 20_001)
         )
         journal.services.note_desired(services, now)
         with journal._store.write() as connection:
@@ -766,7 +766,7 @@ def crowd(world: World) -> World:
         journal.usage.record(
             [
                 ServiceUsage(item, 1 + item % 250, used * GIB, 10 * GIB, now)
-                for item in range(1, 100_001)
+                for item in range(1, 20_001)
                 for used in (11 if item < 50 else 9 if item <= 5000 else 1,)
             ]
         )
@@ -783,7 +783,7 @@ def test_a_large_provider_is_shown_at_a_glance_and_quickly(crowd: World) -> None
     assert [line.split("\t")[0] for line in lines[:2]] == ["7", "240"], "servers in trouble first"
     assert lines[0].split("\t")[4] == "no route to it"
     assert "servers: and 190 more, none of them in trouble" in lines
-    assert "services: 99700 active, 300 quarantined" in lines
+    assert "services: 19700 active, 300 quarantined" in lines
     assert "needs a person: and 240 more" in lines
     assert "waits: and 240 more" in lines
     assert "nearly full: and 4940 more" in lines
@@ -806,11 +806,11 @@ def test_usage_of_a_large_provider_is_cut_for_people_and_whole_in_json(crowd: Wo
     assert len(lines) < 130
     assert lines[0].startswith("server 1\t")
     assert "servers: and 190 more" in lines
-    assert lines[-1] == "services: and 99940 more"
+    assert lines[-1] == "services: and 19940 more"
     first = lines[61].split("\t")
     assert first[:5] == ["1", "2", "11 GB", "10 GB", "110"], "the fullest first"
     everything = say_json(crowd, "usage")
-    assert (len(everything["servers"]), len(everything["services"])) == (250, 100_000)
+    assert (len(everything["servers"]), len(everything["services"])) == (250, 20_000)
     near = say_json(crowd, "usage", "--near", "--server", "8")
     assert list(near["servers"]) == ["8"]
     assert {one["server_id"] for one in near["services"]} == {8}

@@ -59,7 +59,7 @@ class Harness:
         """Every effect, with everything that can happen at it.
 
         A read changes nothing: a kill around it meets the world that the effect before it has left, and is
-        tried only with CRASH_POINTS=all.
+        tried by ``make crash`` only.
         """
         fates = [Fate(0, "before")]
         for number, name in enumerate(self.effects):

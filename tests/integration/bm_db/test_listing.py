@@ -107,19 +107,19 @@ def test_listing_that_is_given_up_frees_its_connection(world: BillingUnderTest) 
 
 def test_memory_is_bounded_by_the_chunk(make_billing: Maker) -> None:
     world = make_billing("live", "sqlite")
-    fill(world, 20_000)
+    fill(world, 12_000)
     seen = 0
-    for _ in world.billing.list_services(chunk_size=500, with_passwords=False):  # warm caches
+    for _ in world.billing.list_services(chunk_size=200, with_passwords=False):  # warm caches
         break
     tracemalloc.start()
     try:
-        for _ in world.billing.list_services(chunk_size=500, with_passwords=False):
+        for _ in world.billing.list_services(chunk_size=200, with_passwords=False):
             seen += 1
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert seen == 20_000
-    assert peak_bytes < 8 * MEBIBYTE  # all of them would be some 20 MiB
+    assert seen == 12_000
+    assert peak_bytes < 6 * MEBIBYTE  # all of them would be some 12 MiB
 
 
 def test_absurd_values_do_not_fill_the_memory(make_billing: Maker) -> None:

@@ -26,8 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.full_scan import start_cloud
-from nc import CloudClient, ServerConnection
+from benchmarks.world import open_client, sell, start_cloud
 from reconciler.sandbox.landscape import Landscape, find_free_port
 from tests.databases import running_server
 
@@ -85,7 +84,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         per_server = options.services // options.servers
         clouds = [
-            stack.enter_context(start_cloud(per_server, LATENCY_SECONDS, edit_limit="none"))
+            stack.enter_context(start_cloud(per_server, latency_seconds=LATENCY_SECONDS, edit_limit="none"))
             for _ in range(options.servers)
         ]
         database = stack.enter_context(running_server("mariadb"))
@@ -106,33 +105,12 @@ def main() -> int:
                 },
             )
         )
-        items = sell(land, clouds, per_server)
+        items = [sell(land, cloud, per_server, f"bench-{number}") for number, cloud in enumerate(clouds)]
         report = measure(land, port, clouds, items, options.drifts)
     print(f"{options.services} services on {options.servers} servers, {options.drifts} drifts")
     for what, value, is_kept in report:
         print(f"  {what}: {value}{'' if is_kept else '  NOT KEPT'}")
     return 0
-
-
-def sell(land: Landscape, clouds: list[dict[str, str]], per_server: int) -> list[list[int]]:
-    """Sell one service an account, as an earlier module would have left it; the items of each server."""
-    plan_id = land.billing.add_plan("5 GB", 5)
-    items_by_server = []
-    for number, cloud in enumerate(clouds):
-        server_id = land.billing.add_server(
-            f"bench-{number}", cloud["base_url"], cloud["admin_user"], cloud["admin_password"]
-        )
-        items = list(land.billing.add_many_services(per_server, plan_ids=[plan_id], server_ids=[server_id]))
-        land.billing.insert_many(
-            "itemparam",
-            (
-                {"item": item, "intname": name, "value": value}
-                for place, item in enumerate(items)
-                for name, value in (("username", f"user{place:05}"), ("url", cloud["base_url"]))
-            ),
-        )
-        items_by_server.append(items)
-    return items_by_server
 
 
 @contextlib.contextmanager
@@ -272,14 +250,6 @@ def time_change(land: Landscape, item: int, cloud: dict[str, str], place: int) -
     wait_for(is_disabled, f"service {item} is suspended", seconds=120, pause=0.1)
     client.close()
     return time.monotonic() - started
-
-
-def open_client(cloud: dict[str, str]) -> CloudClient:
-    """A client without a pace."""
-    connection = ServerConnection(
-        cloud["base_url"], cloud["admin_user"], cloud["admin_password"], requests_per_second=10_000.0
-    )
-    return CloudClient(connection)
 
 
 def is_ready(daemon: Process) -> bool:

@@ -1,29 +1,126 @@
-"""The command line, `reconciler`: the group of all commands, and those that concern the whole program.
+"""The command line, `reconciler`: the group of all commands.
 
-What looks and changes nothing is in `reconciler.cli_reports`, what intervenes in `reconciler.cli_operator`,
-what they show in `reconciler.views`. Exit codes: see `reconciler.command`.
+A command's module is loaded when it is called: databases and HTTP take longer to load than most commands to
+run. What concerns the whole program is in `reconciler.cli_program`, what looks and changes nothing in
+`reconciler.cli_reports`, what intervenes in `reconciler.cli_operator`, what they show in `reconciler.views`.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
-import os
 import sys
-from pathlib import Path
+from typing import Final
 
 import click
 
-from reconciler import cli_operator, cli_reports
-from reconciler.application import check_billing
-from reconciler.command import EXIT_CODES, FAILED, Options, command
-from reconciler.config import ConfigInvalid, check_files, check_permissions, find_path, load_config
-from reconciler.cycle import run_cycle
 from reconciler.process import forbid_core_files
-from reconciler.views import show_report
-from states.diagram import draw_diagram, draw_table
+
+EXIT_CODES: Final = """\b
+Exit codes:
+  0  done, and nothing to report
+  1  something failed, or waits for a person: it says what
+  2  the configuration cannot be used, or wrong options
+     plan: something would be changed
+     orphans: there are some
+"""
+
+COMMANDS: Final = {
+    "adopt": (
+        "cli_operator:adopt",
+        "Make an existing account the account of a service, on the service's server.",
+    ),
+    "approve": (
+        "cli_operator:approve",
+        "Accept what a guard stopped, and nothing else: `status` and `plan` show it.",
+    ),
+    "check-connection": (
+        "cli_reports:check_connection_command",
+        "Try each server with the calls that will be used; name the cause of a failure and its cure.",
+    ),
+    "demo": (
+        "cli_program:demo",
+        "Show it all on emulated servers, on this machine only: provision, tamper, repair.",
+    ),
+    "draw-states": (
+        "cli_program:draw_states",
+        "Draw the state machine as a Mermaid diagram.",
+    ),
+    "history": (
+        "cli_reports:history",
+        "What was done to a service, when, by whom and why; without ITEM what concerned no single one.",
+    ),
+    "hold": (
+        "cli_operator:hold",
+        "Pause a service: nothing is done to its account until `release`.",
+    ),
+    "once": (
+        "cli_program:once",
+        "One full cycle: read, compare, repair, and end.",
+    ),
+    "orphans": (
+        "cli_reports:orphans",
+        "Accounts that no service names.",
+    ),
+    "plan": (
+        "cli_reports:plan",
+        "Show what would be changed; change nothing.",
+    ),
+    "release": (
+        "cli_operator:release",
+        "End a service's hold or quarantine.",
+    ),
+    "reset-password": (
+        "cli_operator:reset_password_command",
+        "Give a service's account a new password, and put it on the service's card.",
+    ),
+    "resync": (
+        "cli_operator:resync",
+        "Look at services now and repair them; lifts a quarantine.",
+    ),
+    "rotate-key": (
+        "cli_operator:rotate_key_command",
+        "Make a new journal key, and encrypt with it what is kept.",
+    ),
+    "run": (
+        "cli_program:run",
+        "Run until told to end (SIGTERM): watch billing and servers, and keep accounts as sold.",
+    ),
+    "status": (
+        "cli_reports:status",
+        "Servers, daemons, guards, counts by state and what needs a person; or one service.",
+    ),
+    "usage": (
+        "cli_reports:usage",
+        "How much of what was sold is used, as last seen: servers, and services, the fullest first.",
+    ),
+    "validate-config": (
+        "cli_program:validate_config",
+        "Check the configuration and the files it names; all errors at once.",
+    ),
+}
+"""Where each command is, and its help in one line; a test holds the lines equal to the commands' own."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+class _Commands(click.Group):
+    """Knows its commands by name, and loads the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        found: click.Command = getattr(importlib.import_module(f"reconciler.{module}"), attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.option("--config", "config_path", metavar="FILE", help="Configuration file.")
 @click.version_option(package_name="bill-nextcloud", prog_name="reconciler")
 def main(config_path: str | None) -> None:  # noqa: ARG001 - read by `command`
@@ -31,94 +128,6 @@ def main(config_path: str | None) -> None:  # noqa: ARG001 - read by `command`
     forbid_core_files()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a character that a terminal lacks ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-for each in (
-    cli_reports.plan,
-    cli_reports.status,
-    cli_reports.history,
-    cli_reports.usage,
-    cli_reports.orphans,
-    cli_reports.check_connection_command,
-    cli_operator.resync,
-    cli_operator.hold,
-    cli_operator.release,
-    cli_operator.approve,
-    cli_operator.adopt,
-    cli_operator.reset_password_command,
-    cli_operator.rotate_key_command,
-):
-    main.add_command(each)
-
-
-@main.command()
-@command
-def run(options: Options) -> int:
-    """Run until told to end (SIGTERM): watch billing and servers, and keep accounts as sold. For systemd."""
-    from reconciler.daemon import Daemon  # the web framework and the scheduler cost the other commands time
-
-    if not Daemon(options.config_path).run():
-        sys.stderr.flush()
-        os._exit(0)  # Python would wait for the threads that still wait for a server
-    return 0
-
-
-@main.command()
-@command
-def once(options: Options) -> int:
-    """One full cycle: read, compare, repair, and end."""
-    # On a terminal the progress bar stands where the log lines would go.
-    with (
-        options.open(is_quiet=sys.stderr.isatty()) as app,
-        options.output.progress("services") as progress,
-    ):
-        report = run_cycle(app, progress=progress)
-    show_report(options.output, report)
-    return 0 if report.is_converged else FAILED
-
-
-@main.command(name="validate-config")
-@command
-def validate_config(options: Options) -> int:
-    """Check the configuration and the files it names; all errors at once."""
-    config = load_config(options.config_path)
-    # A file that is open to everybody is told by both.
-    told = [*check_permissions(config, find_path(options.config_path)), *check_files(config)]
-    faults = list(dict.fromkeys(told)) or check_billing(config)
-    if faults:
-        raise ConfigInvalid(faults)
-    if options.output.is_json:
-        options.output.json({"path": str(find_path(options.config_path)), "errors": []})
-    else:
-        options.output.line(f"{find_path(options.config_path)} is in order")
-    return 0
-
-
-@main.command(name="draw-states")
-@click.option("--table", "is_table", is_flag=True, help="Every move, in Markdown.")
-@command
-def draw_states(options: Options, is_table: bool) -> int:
-    """Draw the state machine as a Mermaid diagram."""
-    text = draw_table() if is_table else draw_diagram()
-    if options.output.is_json:
-        options.output.json({"text": text})
-    else:
-        click.echo(text, nl=False)
-    return 0
-
-
-@main.command()
-@click.option("--keep", is_flag=True, help="Leave the servers running until Ctrl-C.")
-@click.option("--services", type=click.IntRange(8, 20000), default=200, show_default=True)
-@click.option(
-    "--folder", type=click.Path(path_type=Path), help="Where to put its files (default: temporary)."
-)
-@command
-def demo(options: Options, keep: bool, services: int, folder: Path | None) -> int:
-    """Show it all on emulated servers, on this machine only: provision, tamper, repair."""
-    from reconciler.demo import run_demo
-
-    return run_demo(options.output, services=services, is_kept=keep, folder=folder)
 
 
 if __name__ == "__main__":

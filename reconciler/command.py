@@ -29,15 +29,6 @@ FAILED: Final = 1
 BAD_CONFIGURATION: Final = 2
 HAS_FINDINGS: Final = 2
 
-EXIT_CODES: Final = """\b
-Exit codes:
-  0  done, and nothing to report
-  1  something failed, or waits for a person: it says what
-  2  the configuration cannot be used, or wrong options
-     plan: something would be changed
-     orphans: there are some
-"""
-
 ID: Final = click.IntRange(1, 2**63 - 1)
 """Ids as the databases number their rows."""
 

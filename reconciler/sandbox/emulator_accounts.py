@@ -52,6 +52,7 @@ class CloudSettings:
         allows_unlimited: whether ``none`` may be set.
         disk_free_bytes: free space that users without a quota are shown.
         create_seconds: what hashing a new password costs, between the check of the name and the row.
+        account_seconds: what each account of a list with details costs.
         data_folder: where the accounts' files are said to be.
         before_page: called with every page before it is answered.
     """
@@ -64,6 +65,7 @@ class CloudSettings:
     allows_unlimited: bool = True
     disk_free_bytes: int = 80_000_000_000
     create_seconds: float = 0.0
+    account_seconds: float = 0.0
     data_folder: str = "/var/www/data"
     before_page: Callable[[Page], object] | None = None
 
@@ -166,7 +168,10 @@ class CloudProduct(ABC):
         if not question.is_admin:
             accounts = [account for account in accounts if question.may_see(account)]
         end = None if page.limit is None else page.offset + page.limit
-        return sorted(accounts[page.offset : end], key=lambda account: account.userid.lower())
+        chosen = sorted(accounts[page.offset : end], key=lambda account: account.userid.lower())
+        if page.operation == "details":
+            self.wait(len(chosen) * self.settings.account_seconds)
+        return chosen
 
     def list_group_ids(self, request: Request, groupids: Iterable[str]) -> list[str]:
         """Group ids that match the search, by id, cut to the page."""

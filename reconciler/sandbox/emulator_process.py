@@ -42,6 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--latency-seconds", type=float, default=0.0)
     parser.add_argument("--login-seconds", type=float, default=0.0, help="cost of a password check")
     parser.add_argument(
+        "--account-seconds", type=float, default=0.0, help="cost of each account of a list with details"
+    )
+    parser.add_argument(
         "--edit-limit", type=_read_limit, default="product", help="edits in ten minutes, or none"
     )
     parser.add_argument("--stop-with-stdin", action="store_true", help="end when standard input closes")
@@ -79,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         edit_limit=options.edit_limit,
         admin_user=options.admin_user,
     )
+    emulator.settings.account_seconds = options.account_seconds
     fill(emulator, options.accounts, quota=options.quota, group=options.group)
     if options.stop_with_stdin:
         threading.Thread(target=_stop_with_stdin, args=(stop,), daemon=True).start()

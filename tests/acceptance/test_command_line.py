@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import pytest
 
+from reconciler import cli
 from states.diagram import draw_diagram, draw_table
 from tests.acceptance.conftest import MakeWorld, World
 from tests.acceptance.evidence import check_failure, check_words, invoke, make_clouds
@@ -369,3 +373,21 @@ def test_the_state_machine_is_drawn_as_it_is(tmp_path: Path) -> None:
     assert invoke(path, "draw-states").stdout == draw_diagram()
     assert invoke(path, "draw-states", "--table").stdout == draw_table()
     assert json.loads(invoke(path, "draw-states", "--json").stdout) == {"text": draw_diagram()}
+
+
+def test_every_command_is_loaded_by_its_name_and_helps_as_the_list_says() -> None:
+    context = click.Context(cli.main)
+    for name, (_, help_line) in cli.COMMANDS.items():
+        found = cli.main.get_command(context, name)
+        assert found is not None
+        assert found.name == name
+        assert found.get_short_help_str(500) == help_line
+    assert cli.main.get_command(context, "no-such-command") is None
+
+
+def test_help_loads_neither_databases_nor_http() -> None:
+    program = "import sys; from reconciler.cli import main; main(['--help'], standalone_mode=False); "
+    program += "print('loaded', sorted({'sqlalchemy', 'requests', 'pydantic', 'flask'} & sys.modules.keys()))"
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert "validate-config" in shown.stdout
+    assert shown.stdout.splitlines()[-1] == "loaded []"

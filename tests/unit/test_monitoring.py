@@ -24,7 +24,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from nc import OPERATIONS
-from reconciler.cli import main
+from reconciler.cli import COMMANDS
+from reconciler.cli_operator import approve
 from reconciler.fleet import CloudServer
 from reconciler.guards import Guard, ReadVerdict
 from reconciler.metrics import Metrics, Snapshot
@@ -313,7 +314,7 @@ def test_alert_reads_what_the_daemon_has_and_says_what_to_do(alert: dict[str, An
     assert texts["runbook"] == f"docs/monitoring.md#{alert['alert'].lower()}"
     commands = find_commands(texts["description"])
     assert commands
-    assert commands <= set(main.commands)
+    assert commands <= set(COMMANDS)
 
 
 def find_commands(text: str) -> set[str]:
@@ -324,7 +325,7 @@ def find_commands(text: str) -> set[str]:
 def test_the_guards_that_an_alert_has_approved_can_be() -> None:
     (alert,) = (alert for alert in list_alerts() if alert["alert"] == "ReconcilerGuardActive")
     (guards,) = re.findall(r'guard=~"([^"]+)"', alert["expr"])
-    (known,) = (one.type for one in main.commands["approve"].params if isinstance(one.type, click.Choice))
+    (known,) = (one.type for one in approve.params if isinstance(one.type, click.Choice))
     assert {guard.replace("_", "-") for guard in guards.split("|")} <= set(known.choices)
 
 
@@ -346,7 +347,7 @@ def test_the_page_tells_each_metric_with_its_kind_and_labels() -> None:
 def test_the_page_names_no_metric_command_or_file_that_is_not_there() -> None:
     text = PAGE.read_text("utf-8")
     assert {name for name in re.findall(r"\breconciler_\w+", text) if name not in SERIES | METRICS} == set()
-    assert find_commands(text) <= set(main.commands)
+    assert find_commands(text) <= set(COMMANDS)
     files = re.findall(r"\]\(\.\./([^)#]+)\)", text)
     assert files
     assert [name for name in files if not (ROOT / name).exists()] == []
@@ -589,7 +590,7 @@ def test_zabbix_triggers_read_items_of_the_template_and_lead_to_the_page() -> No
     for trigger in triggers:
         for one in trigger.get("dependencies", ()):
             assert by_name[one["name"]] == one["expression"]
-        assert find_commands(trigger["description"]) <= set(main.commands)
+        assert find_commands(trigger["description"]) <= set(COMMANDS)
     led = [re.findall(r"See (\w+) in docs/monitoring\.md\.$", trigger["description"]) for trigger in triggers]
     assert sorted(name for names in led for name in names) == sorted(
         alert["alert"] for alert in list_alerts()

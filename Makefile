@@ -13,8 +13,8 @@ RUN_INPUTS := pyproject.toml requirements.lock scripts/setup
 DEV_INPUTS := $(RUN_INPUTS) requirements-dev.lock
 BENCHMARKS = $(sort $(patsubst benchmarks/%.py,%,$(shell grep -l __main__ benchmarks/*.py 2>/dev/null)))
 
-# Workers start database servers of their own, so more of them than this costs more than it saves.
-PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
+# One more worker than the two cores of the CI: the daemon's tests mostly wait.
+PARALLEL ?= -n 3 --dist=loadfile
 # Arguments of a partial run, e.g. make test ARGS="tests/unit/nc -k quota"; the coverage gate is left out then.
 ARGS ?=
 FUZZ_SECONDS ?= 60
@@ -25,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
 .PHONY: help setup demo install uninstall install-billmanager uninstall-billmanager test check fuzz crash soak bench
-.PHONY: docs clean distclean lock
+.PHONY: bench-full docs clean distclean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
@@ -78,8 +78,12 @@ crash: .venv/.ready-test ## killed at every effect of every scenario, half an ho
 soak: .venv/.ready-test ## a provider under siege: faults, changes, kills, for MINUTES= (3); fails on any violation
 	$(BIN)/python -m tests.soak.soak --minutes $(MINUTES)
 
-bench: .venv/.ready-check ## the benchmarks (printed ratios, not timed tests)
-	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+bench: .venv/.ready-test ## the benchmarks in small: figures with ratios and goals, some minutes, never a test
+	@set -e; for name in $(BENCHMARKS); do $(BIN)/python -m "benchmarks.$$name" --rounds 3; done
+
+bench-full: .venv/.ready-test ## the benchmarks at the sizes of docs/performance.md, an hour; JSON into build/bench
+	@set -e; for name in $(BENCHMARKS); do \
+	  $(BIN)/python -m "benchmarks.$$name" --full --json "build/bench/$$name.json"; done
 
 docs: .venv/.ready-check ## write the generated parts of docs/ anew
 	$(BIN)/python -m scripts.update_docs

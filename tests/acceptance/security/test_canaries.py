@@ -306,7 +306,7 @@ def test_mgrctl_gets_a_password_as_the_one_argument_that_needs_it_and_nothing_el
         "journal key": (world.land.folder / "journal.key").read_text()[:-1],
     }
     calls = {path.name: path.read_bytes() for path in seen.iterdir()}
-    assert len(calls) == 3 * 4, "user name, password, URL, the operation's end"
+    assert len(calls) == 3 * 5, "user name, password, URL, the operation's end, the state"
     others = {name: content for name, content in calls.items() if b"\0userpassword=" not in content}
     assert find_canaries(secrets, others) == []
     [told] = [content for name, content in calls.items() if name not in others]

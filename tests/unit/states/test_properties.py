@@ -36,7 +36,7 @@ FIELDS = {
     StepKind.SET_EMAIL: "email",
 }
 
-many = settings(max_examples=400)
+many = settings(max_examples=200)
 
 
 def is_destructive(step: Step) -> bool:

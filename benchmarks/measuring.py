@@ -27,7 +27,7 @@ def read_options(description: str | None, **sizes: tuple[int, int]) -> argparse.
         sizes: options that are numbers, each with its default and that of ``--full``.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--full", action="store_true", help="the sizes that docs/performance.md tells of")
+    parser.add_argument("--full", action="store_true", help="at full size")
     parser.add_argument("--json", type=Path, help="write the figures into this file")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     for name, (quick, full) in sizes.items():

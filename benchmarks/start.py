@@ -20,12 +20,11 @@ def main() -> int:
     """Measure and print."""
     options = read_options(__doc__)
     report = Report("start")
-    rounds = max(options.rounds, 10 if options.full else options.rounds)
     with tempfile.TemporaryDirectory(prefix="bench-") as name, socket.create_server(("127.0.0.1", 0)) as door:
         url = f"mysql+mysqldb://reconciler@127.0.0.1:{door.getsockname()[1]}/billmgr"
         with Landscape(Path(name), [], settings={"billmanager": {"database_url": url}}) as land:
             nothing, helping, calling, features = take_turns(
-                rounds,
+                options.rounds,
                 lambda: subprocess.run([sys.executable, "-c", "pass"], check=True),
                 lambda: subprocess.run(
                     [sys.executable, "-m", "reconciler.cli", "--help"], check=True, stdout=subprocess.DEVNULL

@@ -40,9 +40,9 @@ def sell(land: Landscape, cloud: dict[str, str], count: int, name: str = "bench"
     land.billing.insert_many(
         "itemparam",
         (
-            {"item": item, "intname": name, "value": value}
+            {"item": item, "intname": parameter, "value": value}
             for number, item in enumerate(items)
-            for name, value in (("username", f"user{number:05}"), ("url", cloud["base_url"]))
+            for parameter, value in (("username", f"user{number:05}"), ("url", cloud["base_url"]))
         ),
     )
     return items

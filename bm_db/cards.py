@@ -6,14 +6,14 @@ BILLmanager shows a service's parameters by their names' texts in the module's X
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection
 
 from bm_db.schema import Schema
 from bm_db.service_rows import CARD_STATE, read_parameters
-from bm_db.values import read_filled_text
+from bm_db.values import gather_parameters, get_first
 
 CARD_USED: Final = "nextcloud_used"
 
@@ -33,16 +33,16 @@ class Card:
 
 def read_cards(connection: Connection, schema: Schema, item_ids: Collection[int]) -> dict[int, Card]:
     """The cards of these services, by item id."""
-    cards = dict.fromkeys(item_ids, Card())
-    names = {CARD_STATE: "state", CARD_USED: "used"}
-    for item_id, (name, value) in read_parameters(connection, schema, "itemparam", item_ids, names):
-        attribute = names.get(read_filled_text(name) or "")
-        if attribute is not None:
-            cards[item_id] = replace(cards[item_id], **{attribute: read_filled_text(value)})
+    rows: dict[int, list[tuple[object, object]]] = {item_id: [] for item_id in item_ids}
+    for item_id, pair in read_parameters(connection, schema, "itemparam", item_ids, (CARD_STATE, CARD_USED)):
+        rows[item_id].append(pair)
+    cards = {}
+    for item_id, pairs in rows.items():
+        values = gather_parameters(pairs)
+        cards[item_id] = Card(get_first(values, CARD_STATE), get_first(values, CARD_USED))
     return cards
 
 
-def name_card_values(card: Card) -> dict[str, str]:
-    """The parameters to be saved: those that the card has."""
-    values = {CARD_STATE: card.state, CARD_USED: card.used}
-    return {name: value for name, value in values.items() if value is not None}
+def name_card_values(card: Card) -> dict[str, str | None]:
+    """The card's texts by the names of their parameters."""
+    return {CARD_STATE: card.state, CARD_USED: card.used}

@@ -13,7 +13,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -76,13 +76,7 @@ class MgrctlWriter:
             WriteTimedOut: no answer in time.
             WriteFailed: BILLmanager answered an error or something else than JSON.
         """
-        values = {USERNAME: username, PASSWORD: password, URL: url}
-        for name, value in values.items():
-            if value is not None:
-                check_written_value(name, value)
-        for name, value in values.items():
-            if value is not None:
-                self._save(item_id, name, value, is_secret=name == PASSWORD)
+        self._save(item_id, {USERNAME: username, PASSWORD: password, URL: url})
 
     def write_card(self, item_id: int, card: Card) -> None:
         """Save each text by service.saveparam.
@@ -90,20 +84,24 @@ class MgrctlWriter:
         Raises:
             WriteFailed: as for `write_credentials`.
         """
-        for name, value in name_card_values(card).items():
-            check_written_value(name, value)
-            self._save(item_id, name, value)
+        self._save(item_id, name_card_values(card))
 
-    def _save(self, item_id: int, name: str, value: str, *, is_secret: bool = False) -> None:
-        self._call(
-            "service.saveparam",
-            "service",
-            item_id,
-            f"{name}={value}",
-            f"crypted={'on' if is_secret else 'off'}",
-            "sok=ok",
-            secret=value if is_secret else "",
-        )
+    def _save(self, item_id: int, values: Mapping[str, str | None]) -> None:
+        """Save each value that there is, by a call of its own; none when one of them must not be written."""
+        given = {name: value for name, value in values.items() if value is not None}
+        for name, value in given.items():
+            check_written_value(name, value)
+        for name, value in given.items():
+            is_secret = name == PASSWORD
+            self._call(
+                "service.saveparam",
+                "service",
+                item_id,
+                f"{name}={value}",
+                f"crypted={'on' if is_secret else 'off'}",
+                "sok=ok",
+                secret=value if is_secret else "",
+            )
 
     def write_operation_done(self, item_id: int, operation: str) -> bool:
         """Call service.post<operation>; True when BILLmanager accepted it.

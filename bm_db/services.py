@@ -33,6 +33,7 @@ from bm_db.values import (
     ParameterValues,
     UnreadableValue,
     gather_parameters,
+    get_first,
     get_single,
     read_filled_text,
     read_integer,
@@ -140,7 +141,7 @@ class _Understanding:
             is_url_recorded=URL in self._parameters,
             is_password_recorded=bool(self._passwords),
             password=password,
-            card_state=next(iter(self._parameters.get(CARD_STATE, [])), None),
+            card_state=get_first(self._parameters, CARD_STATE),
             faults=tuple(self._faults),
         )
 

@@ -5,7 +5,7 @@ Writes itemparam, the table for encrypted values and itemstat, never item.status
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 
 from sqlalchemy import Connection, select
@@ -47,18 +47,7 @@ class SqlWriter:
             PrivateKeyUnusable: a password is to be saved and no key is configured.
             BillingError: the database did not accept it.
         """
-        opened = {USERNAME: username, URL: url}
-        for name, value in {**opened, PASSWORD: password}.items():
-            if value is not None:
-                check_written_value(name, value)
-        schema = self._billing.get_schema()
-        with self._billing.database.writing() as connection:
-            self._lock_item(connection, schema, item_id)
-            for name, value in opened.items():
-                if value is not None:
-                    _save(connection, schema, "itemparam", item_id, name, value)
-            if password is not None:
-                self._save_password(connection, schema, item_id, password)
+        self._save(item_id, {USERNAME: username, URL: url, PASSWORD: password})
 
     def write_card(self, item_id: int, card: Card) -> None:
         """Save each text; saving the same again changes nothing.
@@ -67,14 +56,21 @@ class SqlWriter:
             ServiceMissing: there is no such service.
             BillingError: the database did not accept it.
         """
-        values = name_card_values(card)
-        for name, value in values.items():
+        self._save(item_id, name_card_values(card))
+
+    def _save(self, item_id: int, values: Mapping[str, str | None]) -> None:
+        """Save each value that there is, all of them or none."""
+        given = {name: value for name, value in values.items() if value is not None}
+        for name, value in given.items():
             check_written_value(name, value)
         schema = self._billing.get_schema()
         with self._billing.database.writing() as connection:
             self._lock_item(connection, schema, item_id)
-            for name, value in values.items():
-                _save(connection, schema, "itemparam", item_id, name, value)
+            for name, value in given.items():
+                if name == PASSWORD:
+                    self._save_password(connection, schema, item_id, value)
+                else:
+                    _save(connection, schema, "itemparam", item_id, name, value)
 
     def write_operation_done(self, item_id: int, operation: str) -> bool:  # noqa: ARG002 - the protocol's signature
         """False: the end of an operation moves item.status, which only BILLmanager may."""

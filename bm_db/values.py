@@ -141,6 +141,11 @@ def gather_parameters(rows: Iterable[tuple[object, object]]) -> dict[str, list[s
     return gathered
 
 
+def get_first(parameters: ParameterValues, name: str) -> str | None:
+    """The first value of a parameter that decides nothing; None when there is none."""
+    return next(iter(parameters.get(name, ())), None)
+
+
 def get_single(parameters: ParameterValues, name: str) -> str | None:
     """The one value of a parameter; None when there is none.
 

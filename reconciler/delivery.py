@@ -15,9 +15,7 @@ from reconciler.journal import Journal
 from reconciler.logs import get_logger
 from reconciler.one_pass import OnePass
 from reconciler.panel.messages import Language
-from states import Ownership, ServiceState, Wish
-
-_ON_CARDS: Final = (Wish.ENABLED, Wish.DISABLED)
+from states import SOLD_WISHES, Ownership, ServiceState, Wish
 
 _log = get_logger("delivery")
 
@@ -83,7 +81,7 @@ class Delivery:
         """
         desired, server = one.desired, one.server
         is_there = one.observed is not None and one.memory.ownership is not Ownership.NONE
-        is_wanted = desired is not None and desired.wish in _ON_CARDS
+        is_wanted = desired is not None and desired.wish in SOLD_WISHES
         if desired is None or server is None or not (self._is_writing and is_there and is_wanted):
             return False
         undelivered = self._journal.intents.get_undelivered(desired.item_id)
@@ -112,7 +110,7 @@ class Delivery:
             LeaseLost: another worker has the service by now, and says it himself.
         """
         desired, result = one.desired, one.result
-        if desired is None or desired.wish not in _ON_CARDS or not self._is_writing:
+        if desired is None or desired.wish not in SOLD_WISHES or not self._is_writing:
             return
         text = describe_state(result.state, one.record.attempts + 1, self._card_language)
         if text in {None, desired.card_state}:

@@ -23,6 +23,7 @@ from reconciler.one_pass import PassStopped
 from reconciler.remembering import get_agreed_email, recall
 from reconciler.workqueue import Priority
 from states import (
+    SOLD_WISHES,
     UNLIMITED,
     Circumstances,
     DesiredService,
@@ -350,7 +351,7 @@ class _Comparison:
         )
         lacks_name = not (desired.is_username_recorded and desired.is_url_recorded)
         is_ours = memory.ownership is not Ownership.NONE or desired.is_username_recorded
-        return is_operation or (lacks_name and is_ours and desired.wish in {Wish.ENABLED, Wish.DISABLED})
+        return is_operation or (lacks_name and is_ours and desired.wish in SOLD_WISHES)
 
 
 def _make_quiet_mark(

@@ -15,7 +15,7 @@ from bm_db import Card, Usage
 from reconciler.application import Application
 from reconciler.card import describe_state, describe_used
 from reconciler.journal import ServiceRecord, ServiceUsage, describe_this_process
-from states import Ownership, Wish
+from states import SOLD_WISHES, Ownership
 
 _CHUNK: Final = 500
 CARDS_SECONDS: Final = 60.0
@@ -38,7 +38,7 @@ def record_usage(app: Application, server_id: int, seen: Sequence[ServiceUsage],
         BillingError, JournalError: not everything was written; the next time all of it is tried again.
     """
     app.journal.usage.record(seen)
-    if not app.writer.can_write or app.config.reconciler.mode == "observe":
+    if not _is_writing(app):
         return 0
     rows = app.writer.write_usage(
         server_id, day, [Usage(one.item_id, one.used_bytes, one.quota_bytes) for one in seen]
@@ -67,7 +67,7 @@ def refresh_cards(
     Raises:
         BillingError, JournalError: not all of them; the next time all of it is tried again.
     """
-    if not app.writer.can_write or app.config.reconciler.mode == "observe":
+    if not _is_writing(app):
         return 0
     deadline, written = time.monotonic() + budget_seconds, 0
     for start in range(0, len(seen), _CHUNK):
@@ -83,10 +83,13 @@ def refresh_cards(
     return written
 
 
+def _is_writing(app: Application) -> bool:
+    return app.writer.can_write and app.config.reconciler.mode != "observe"
+
+
 def _find_wrong(app: Application, seen: ServiceUsage, record: ServiceRecord | None, card: Card) -> Card:
     """The texts that are to be written, by a service's row; none for an account that is not ours."""
-    is_sold = record is not None and record.wish in {Wish.ENABLED, Wish.DISABLED}
-    if record is None or not is_sold or record.memory.ownership is Ownership.NONE:
+    if record is None or record.wish not in SOLD_WISHES or record.memory.ownership is Ownership.NONE:
         return Card()
     language = app.config.billmanager.card_language
     state = describe_state(record.memory.state, record.attempts, language)

@@ -19,6 +19,7 @@ from states.classify import (
 from states.machine import TransitionRefused, advance
 from states.model import (
     DEFAULT,
+    SOLD_WISHES,
     STABLE_STATES,
     UNKNOWN_QUOTA,
     UNLIMITED,
@@ -42,6 +43,7 @@ __all__ = [
     "ADMIN_GROUP",
     "COLLISION",
     "DEFAULT",
+    "SOLD_WISHES",
     "STABLE_STATES",
     "UNKNOWN_QUOTA",
     "UNLIMITED",

@@ -73,6 +73,10 @@ class Wish(enum.StrEnum):
     """Status 5 without an operation that says what: leave the account exactly as it is."""
 
 
+SOLD_WISHES: Final = frozenset({Wish.ENABLED, Wish.DISABLED})
+"""The wishes for an account, enabled or not."""
+
+
 class Special(enum.Enum):
     """Quotas that are not a number of bytes."""
 

@@ -71,16 +71,11 @@ def sell_many(world: World, count: int, server_number: int = 0) -> list[int]:
     """Services that are in order, each with its account."""
     plan = world.billing.add_plan("Basic", 5)
     server_id = world.land.server_ids[server_number]
-    items = world.billing.add_many_services(count, plan_ids=[plan], server_ids=[server_id])
-    cloud = world.land.clouds[server_number]
-    rows = []
+    items = world.billing.add_many_services(count, plan_ids=[plan], server_ids=[server_id], is_recorded=True)
     for item in items:
-        cloud.add_account(f"user_{item}", quota="5 GB", email=f"client{item}@example.net")
-        rows += [
-            {"item": item, "intname": "username", "value": f"user_{item}"},
-            {"item": item, "intname": "url", "value": cloud.base_url},
-        ]
-    world.billing.insert_many("itemparam", rows)
+        world.land.clouds[server_number].add_account(
+            f"user_{item}", quota="5 GB", email=f"client{item}@example.net"
+        )
     return list(items)
 
 

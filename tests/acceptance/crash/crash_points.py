@@ -6,18 +6,16 @@ the others a share: scenarios begin alike, so each has another share.
 
 from __future__ import annotations
 
-import os
 from multiprocessing.context import ForkServerContext
 from typing import Any, Final
 
 from reconciler.sandbox.emulator import CloudEmulator
 from tests.acceptance.conftest import MakeWorld
 from tests.acceptance.crash.effects import Fate
-from tests.acceptance.crash.harness import Harness
+from tests.acceptance.crash.harness import IS_THOROUGH, Harness
 from tests.acceptance.crash.scenarios import SCENARIOS
 from tests.acceptance.panel import install_mgrctl
 
-IS_THOROUGH: Final = "CRASH_POINTS" in os.environ
 _SECOND_CRASHES: Final = 3 if IS_THOROUGH else 1
 _WHOLE: Final = ("create", "tariff up", "suspend", "close without a grace")
 _ONE_IN: Final = 10

@@ -24,6 +24,9 @@ from tests.acceptance.panel import read_calls
 from tests.acceptance.saved_world import SavedWorld
 from tests.forking import run_forked
 
+IS_THOROUGH = "CRASH_POINTS" in os.environ
+"""Whether everything is tried (``make crash``), and not the share that the suite has time for."""
+
 _CHANGING = ("http POST", "http PUT", "http DELETE")
 _LATE_AFTER: Mapping[When, int | None] = {"lost": None, "late": 0, "overtaken": 2}
 """When a server carries out a request that it does not answer: see `Fault.late_after`."""
@@ -64,7 +67,7 @@ class Harness:
         fates = [Fate(0, "before")]
         for number, name in enumerate(self.effects):
             is_read = name == "http GET"
-            whens: list[When] = ["after"] if not is_read or "CRASH_POINTS" in os.environ else []
+            whens: list[When] = ["after"] if not is_read or IS_THOROUGH else []
             if not is_read:
                 whens.append("lost")
             if name in {*_CHANGING, "mgrctl"}:

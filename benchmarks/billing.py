@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 
 from benchmarks.measuring import Report, read_options, take_turns
 from bm_db import Billing
-from reconciler.application import open_billing_of
+from reconciler.billing_access import open_billing_of
 from reconciler.config import load_config
 from reconciler.sandbox.landscape import Landscape
 from tests.databases import running_server

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
-from bm_db import (
-    Billing,
-    BillingWriter,
-    MgrctlWriter,
-    ReadOnlyWriter,
-    SqlWriter,
-    open_billing,
-    read_db_conf,
-)
-from bm_db.errors import BillingError
+from bm_db import Billing, BillingWriter, MgrctlWriter, ReadOnlyWriter, SqlWriter
+from reconciler.billing_access import open_billing_of
 from reconciler.clock import Clock, system_clock
-from reconciler.config import Config, ConfigInvalid, read_secret
+from reconciler.config import Config, read_secret
 from reconciler.fleet import Fleet, OnCall
 from reconciler.journal import Journal, open_journal
 from reconciler.passes import Reconciler
@@ -36,6 +27,7 @@ class Application:
         clock: Clock = system_clock,
         on_call: OnCall | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
+        billing: Billing | None = None,
     ) -> None:
         """Open billing database and journal; no server is called yet.
 
@@ -53,7 +45,7 @@ class Application:
         self.config: Final = config
         self.is_stopping: Final = is_stopping
         self.clock: Final = clock
-        self.billing: Final = open_billing_of(config)
+        self.billing: Final = open_billing_of(config) if billing is None else billing
         self.writer: Final = _open_writer(config, self.billing)
         self.journal: Final = _open_journal(config, is_dry_run=is_dry_run)
         self.fleet: Final = Fleet(self.billing, self.journal, config, clock, on_call)
@@ -72,51 +64,6 @@ class Application:
         self.fleet.close()
         self.journal.close()
         self.billing.close()
-
-
-def check_billing(config: Config) -> list[str]:
-    """What is wrong with the database address, the key and the quota sources; nothing is connected."""
-    try:
-        open_billing_of(config).close()
-    except ConfigInvalid as error:
-        return error.errors
-    return []
-
-
-def open_billing_of(config: Config) -> Billing:
-    """The billing database that a configuration names; nothing is connected yet.
-
-    Raises:
-        ConfigInvalid: what it says of it cannot be used.
-    """
-    section = config.billmanager
-    key = None if section.private_key_file is None else _read_bytes(section.private_key_file)
-    password: str | None
-    try:
-        if section.db_conf is not None:
-            conf = read_db_conf(section.db_conf)
-            url, password = conf.database_url, conf.password
-        else:
-            file = section.database_password_file
-            url, password = section.database_url or "", None if file is None else read_secret(file)
-        return open_billing(
-            url,
-            password=password,
-            private_key_pem=key,
-            module=section.module,
-            quota_sources=section.quota_sources,
-        )
-    except BillingError as error:  # nothing is connected yet: only settings can be wrong
-        raise ConfigInvalid([f"billmanager: {error}"]) from error
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigInvalid(
-            [f"billmanager.private_key_file: {path} cannot be read: {error.strerror}"]
-        ) from error
 
 
 def _open_writer(config: Config, billing: Billing) -> BillingWriter:

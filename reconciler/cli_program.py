@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.application import check_billing
+from reconciler.billing_access import check_billing
 from reconciler.command import FAILED, Options, command
 from reconciler.config import ConfigInvalid, check_files, check_permissions, find_path, load_config
 from reconciler.cycle import run_cycle

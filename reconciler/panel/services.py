@@ -9,20 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bm_db import MgrctlWriter, Order
 from bm_db.errors import BillingError
-from reconciler.application import Application, open_billing_of
+from reconciler.billing_access import open_billing_of
 from reconciler.config import Config
 from reconciler.logs import get_logger
-from reconciler.one_pass import PassResult, ServiceUnknown
-from reconciler.operations import find_place, reconcile_when_free
 from reconciler.panel.documents import make_error, render
 from reconciler.panel.errors import PanelError
 from reconciler.panel.messages import Language
-from reconciler.panel.session import load_panel_config, opening, telling
+from reconciler.panel.session import load_panel_config, opening_service, telling
 from states import COLLISION, ServiceState
+
+if TYPE_CHECKING:
+    from reconciler.application import Application
+    from reconciler.one_pass import PassResult
 
 LEASE_SECONDS: Final = 30.0
 """How long a command waits for the daemon's own pass over the service."""
@@ -73,8 +75,7 @@ def sync_item(item_id: int) -> None:
     Raises:
         PanelError: it is not as billing wants it.
     """
-    with opening(load_panel_config(), "could_not_change", str(item_id)) as app:
-        _find(app, item_id)
+    with opening_service(load_panel_config(), "could_not_change", item_id) as app:
         result = _reconcile(app, item_id, "sync_item", None)
         if reason := result.error or result.blocked_by:
             raise _explain(result, "could_not_change", reason)
@@ -86,17 +87,15 @@ def change_password(item_id: int, password: str | None) -> None:
     Raises:
         PanelError: it has the old one, or nobody knows.
     """
-    from reconciler.passwords import reset_password
+    with opening_service(load_panel_config(), "could_not_set_password", item_id) as app:
+        from reconciler.passwords import reset_password
 
-    with opening(load_panel_config(), "could_not_set_password", str(item_id)) as app:
-        _find(app, item_id)
         reset_password(app, item_id, "billmanager:changepassword", password=password)
 
 
 def _operate(config: Config, order: Order, item_id: int) -> None:
     kind = _KINDS[order.operation]
-    with opening(config, kind, str(item_id)) as app:
-        _find(app, item_id)
+    with opening_service(config, kind, item_id) as app:
         result = _reconcile(app, item_id, order.operation, order)
         reason = result.error or result.blocked_by
         if reason is None and result.state not in _AIMS[order.operation]:
@@ -105,14 +104,9 @@ def _operate(config: Config, order: Order, item_id: int) -> None:
             raise _explain(result, kind, reason)
 
 
-def _find(app: Application, item_id: int) -> None:
-    try:
-        find_place(app, item_id)
-    except ServiceUnknown as error:
-        raise PanelError("missing_service", str(item_id), str(error), is_final=True) from error
-
-
 def _reconcile(app: Application, item_id: int, command: str, order: Order | None) -> PassResult:
+    from reconciler.operations import reconcile_when_free
+
     deadline = time.monotonic() + LEASE_SECONDS
     return reconcile_when_free(app, item_id, f"billmanager:{command}", deadline, order)
 

@@ -1,18 +1,23 @@
-"""Opens the program's parts for one command, and turns their errors into BILLmanager's."""
+"""Opens the program's parts for one command, and turns their errors into BILLmanager's.
+
+What calls servers and keeps the journal takes as long to load as all the rest: it is loaded when billing has
+answered already.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from bm_db import Billing
 from bm_db.errors import BillingError
-from nc.errors import CloudError
-from reconciler.application import Application
+from reconciler.billing_access import open_billing_of
 from reconciler.config import Config, ConfigInvalid, load_private_config
-from reconciler.fleet import ServerStopped
-from reconciler.journal import JournalError
-from reconciler.operations import OperationRefused
 from reconciler.panel.errors import PanelError
+
+if TYPE_CHECKING:
+    from reconciler.application import Application
 
 
 def load_panel_config() -> Config:
@@ -36,9 +41,39 @@ def opening(config: Config, kind: str, object_name: str) -> Iterator[Application
     Raises:
         PanelError: something failed.
     """
-    with telling(kind, object_name), Application(config) as app:
+    with telling(kind, object_name), _opening_rest(config, open_billing_of(config)) as app:
+        yield app
+
+
+@contextmanager
+def opening_service(config: Config, kind: str, item_id: int) -> Iterator[Application]:
+    """The same for a service that billing has on a server of ours.
+
+    Raises:
+        PanelError: something failed, or there is no such service.
+    """
+    with telling(kind, str(item_id)):
+        billing = open_billing_of(config)
+        service = billing.get_service(item_id)
+        if service is None:
+            raise _miss(item_id, "billing has no such service")
+        with _opening_rest(config, billing) as app:
+            if app.fleet.get(service.server_id) is None:
+                raise _miss(item_id, f"it is not on a server of module {config.billmanager.module}")
+            yield app
+
+
+@contextmanager
+def _opening_rest(config: Config, billing: Billing) -> Iterator[Application]:
+    from reconciler.application import Application
+
+    with Application(config, billing=billing) as app:
         app.fleet.refresh()
         yield app
+
+
+def _miss(item_id: int, why: str) -> PanelError:
+    return PanelError("missing_service", str(item_id), why, is_final=True)
 
 
 @contextmanager
@@ -48,8 +83,17 @@ def telling(kind: str, object_name: str) -> Iterator[None]:
         yield
     except ConfigInvalid as error:
         raise _refuse_configuration(error) from error
-    except (BillingError, JournalError, CloudError, ServerStopped, OperationRefused) as error:
+    except _list_own_errors() as error:
         raise PanelError(kind, object_name, str(error)) from error
+
+
+def _list_own_errors() -> tuple[type[Exception], ...]:
+    from nc.errors import CloudError
+    from reconciler.fleet import ServerStopped
+    from reconciler.journal import JournalError
+    from reconciler.operations import OperationRefused
+
+    return BillingError, CloudError, JournalError, OperationRefused, ServerStopped
 
 
 def _refuse_configuration(error: ConfigInvalid) -> PanelError:

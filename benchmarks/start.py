@@ -15,6 +15,9 @@ from benchmarks.measuring import Report, read_options, take_turns
 from reconciler.config import PATH_VARIABLE
 from reconciler.sandbox.landscape import Landscape
 
+_LIBRARIES = "import gc; gc.set_threshold(100_000); import sqlalchemy; from pydantic import BaseModel"
+"""What no call of the module can do without before it asks billing: what is below its first call's time."""
+
 
 def main() -> int:
     """Measure and print."""
@@ -23,9 +26,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-") as name, socket.create_server(("127.0.0.1", 0)) as door:
         url = f"mysql+mysqldb://reconciler@127.0.0.1:{door.getsockname()[1]}/billmgr"
         with Landscape(Path(name), [], settings={"billmanager": {"database_url": url}}) as land:
-            nothing, helping, calling, features = take_turns(
+            nothing, libraries, helping, calling, features = take_turns(
                 options.rounds,
                 lambda: subprocess.run([sys.executable, "-c", "pass"], check=True),
+                lambda: subprocess.run([sys.executable, "-c", _LIBRARIES], check=True),
                 lambda: subprocess.run(
                     [sys.executable, "-m", "reconciler.cli", "--help"], check=True, stdout=subprocess.DEVNULL
                 ),
@@ -33,8 +37,10 @@ def main() -> int:
                 lambda: run_module(land.config_path, "features"),
             )
     report.add("Python with nothing to do", nothing, "s")
+    report.add("Python loading SQLAlchemy and pydantic alone", libraries, "s")
     report.add("reconciler --help", helping, "s", most=0.25)
     report.add("pmnextcloud open, until it connects to the database", calling, "s", most=0.4)
+    report.add("the same, against those libraries alone", calling, "s", baseline=libraries)
     report.add("pmnextcloud features, answered", features, "s")
     report.save(options.json)
     return 0

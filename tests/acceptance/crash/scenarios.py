@@ -181,5 +181,7 @@ SCENARIOS: dict[str, Scenario] = {
     "two pending changes": Scenario(change_two_things, ServiceState.SUSPENDED),
     "BILLmanager's module: open": Scenario(order, command="module open"),
     "BILLmanager's module: setparam": Scenario(change_plan(20, "pro"), command="module setparam"),
+    "BILLmanager's module: suspend": Scenario(suspend, ServiceState.SUSPENDED, command="module suspend"),
+    "BILLmanager's module: resume": Scenario(resume, command="module resume"),
     "BILLmanager's module: close": Scenario(close, ServiceState.RETIRING, command="module close"),
 }

@@ -18,6 +18,7 @@ from typing import Any
 from bm_db import Order
 from bm_db.errors import BillingError
 from nc.errors import CloudError
+from reconciler import application
 from reconciler.adoption import adopt_account
 from reconciler.application import Application
 from reconciler.config import PATH_VARIABLE, load_config
@@ -25,7 +26,7 @@ from reconciler.fleet import ServerStopped
 from reconciler.journal import JournalError
 from reconciler.logs import ROOT
 from reconciler.operations import OperationRefused
-from reconciler.panel import services, session
+from reconciler.panel import services
 from reconciler.panel.errors import PanelError
 from reconciler.passwords import reset_password
 from tests.acceptance.crash.effects import Effects, Fate, count_effects
@@ -71,7 +72,7 @@ def call_module(operation: str, app: Application, item_id: int) -> None:
     """BILLmanager calls its module for a running operation."""
     for module, name, value in (
         (services, "LEASE_SECONDS", 0.0),
-        (session, "Application", partial(Application, clock=app.clock)),
+        (application, "Application", partial(Application, clock=app.clock)),
     ):
         setattr(module, name, value)
     services.run_operation(Order(operation, 1), item_id, "en")
@@ -81,9 +82,10 @@ COMMANDS: dict[str, Command] = {
     "pass": make_pass,
     "reset-password": make_new_password,
     "adopt": adopt,
-    "module open": partial(call_module, "open"),
-    "module setparam": partial(call_module, "setparam"),
-    "module close": partial(call_module, "close"),
+    **{
+        f"module {operation}": partial(call_module, operation)
+        for operation in ("open", "setparam", "suspend", "resume", "close")
+    },
 }
 
 

@@ -27,7 +27,8 @@ from states.model import (
 from states.policy import ADMIN_GROUP, Circumstances, Mode
 from states.quota import format_quota, to_storable_bytes
 
-_storable = lru_cache(maxsize=1024)(to_storable_bytes)
+_CACHED: Final = 4096
+"""What is asked of few different values for very many services is computed once for so many of them."""
 
 _FLOAT_TOLERANCE: Final = 2**-50
 """Servers calculate in floating point: less than a byte below 1 PB, some bytes from there up."""
@@ -110,7 +111,12 @@ def is_same_place(desired: DesiredService, memory: Memory) -> bool:
     """Whether billing still names the server and account that the journal knows, or it knows none."""
     if memory.ownership is Ownership.NONE or memory.userid is None:
         return True
-    return memory.server_id == desired.server_id and memory.userid.lower() == desired.username.lower()
+    return memory.server_id == desired.server_id and _is_same_word(memory.userid, desired.username)
+
+
+def _is_same_word(one: str, other: str) -> bool:
+    """Whether two names or addresses differ in case at most."""
+    return one == other or one.lower() == other.lower()
 
 
 def _vanished(memory: Memory) -> Verdict:
@@ -163,7 +169,7 @@ def _obstacle(
 
 def explain_protection(observed: ObservedAccount, api_user: str) -> str | None:
     """Why an account is never touched, whosever it is; None when it may be."""
-    if observed.userid.lower() == api_user.lower():
+    if _is_same_word(observed.userid, api_user):
         return f"{observed.userid} is the account we work with: never touched"
     if ADMIN_GROUP in (observed.groups or ()) or observed.is_subadmin:
         return f"{observed.userid} is an administrator of the server: never touched"
@@ -237,6 +243,9 @@ def _missing(desired: DesiredService, memory: Memory, circumstances: Circumstanc
     )
 
 
+_NONE_FOUND: Final = (None, None, None)
+
+
 def _present(
     desired: DesiredService, observed: ObservedAccount, memory: Memory, circumstances: Circumstances
 ) -> Verdict:
@@ -244,11 +253,12 @@ def _present(
     quota_fault = desired.get_fault(FaultField.QUOTA)
     if quota_fault is not None and is_enabled_wanted:
         return Verdict(ServiceState.QUARANTINED, quota_fault.message)
-    differences = [
-        *_quota_differences(desired, observed, circumstances),
-        *_group_differences(desired, observed, circumstances),
-        *_email_differences(desired, observed, memory, circumstances),
-    ]
+    found = (
+        _compare_quota(desired, observed, circumstances),
+        _compare_group(desired, observed, circumstances),
+        _compare_email(desired, observed, memory, circumstances),
+    )
+    differences = [] if found == _NONE_FOUND else [each for each in found if each is not None]
     notes = _notes(desired, circumstances)
     if observed.quota is UNKNOWN_QUOTA:
         notes += ("the server does not say the account's quota",)
@@ -293,6 +303,7 @@ def _enabled_difference(*, is_wanted: bool, circumstances: Circumstances) -> Dif
     return Difference("enabled", *words, circumstances.policy.enabled is Mode.ENFORCE)
 
 
+@lru_cache(_CACHED)
 def is_quota_as_sold(sold: SoldQuota, observed: ObservedQuota) -> bool:
     """Whether an observed quota is what a server holds after it was sent the sold one.
 
@@ -304,11 +315,13 @@ def is_quota_as_sold(sold: SoldQuota, observed: ObservedQuota) -> bool:
     return observed is UNKNOWN_QUOTA or observed == wanted
 
 
+@lru_cache(_CACHED)
 def round_up_quota(sold: SoldQuota) -> SoldQuota:
     """What a server is to hold for a sold quota: never less (see `states.quota`)."""
-    return sold if sold is UNLIMITED else _storable(sold)
+    return sold if sold is UNLIMITED else to_storable_bytes(sold)
 
 
+@lru_cache(_CACHED)
 def describe_quota(quota: ObservedQuota | None) -> str:
     """A quota as an operator reads it ("10 GB", "none", "unknown")."""
     if quota is None:
@@ -316,28 +329,28 @@ def describe_quota(quota: ObservedQuota | None) -> str:
     return format_quota(quota) if isinstance(quota, int) else quota.value
 
 
-def _quota_differences(
+def _compare_quota(
     desired: DesiredService, observed: ObservedAccount, circumstances: Circumstances
-) -> list[Difference]:
+) -> Difference | None:
     mode = circumstances.policy.quota
     if desired.quota is None or mode is Mode.IGNORE or is_quota_as_sold(desired.quota, observed.quota):
-        return []
+        return None
     wanted = round_up_quota(desired.quota)
     words = describe_quota(wanted), describe_quota(observed.quota)
     if words[0] == words[1] and observed.quota is not DEFAULT:
         words = f"{wanted} B", f"{observed.quota} B"
-    return [Difference("quota", *words, mode is Mode.ENFORCE)]
+    return Difference("quota", *words, mode is Mode.ENFORCE)
 
 
-def _group_differences(
+def _compare_group(
     desired: DesiredService, observed: ObservedAccount, circumstances: Circumstances
-) -> list[Difference]:
+) -> Difference | None:
     mode = circumstances.policy.group
     missing, surplus = compare_groups(desired, observed, circumstances)
     if mode is Mode.IGNORE or not (missing or surplus):
-        return []
+        return None
     have = ", ".join(sorted(surplus)) or "none"
-    return [Difference("group", desired.group or "none", have, mode is Mode.ENFORCE)]
+    return Difference("group", desired.group or "none", have, mode is Mode.ENFORCE)
 
 
 def compare_groups(
@@ -350,12 +363,27 @@ def compare_groups(
     """
     if observed.groups is None or desired.get_fault(FaultField.GROUP) is not None:
         return None, frozenset()
-    wanted = desired.group
-    if wanted is not None and not can_join(wanted, circumstances):
+    return _compare_memberships(
+        desired.group,
+        observed.groups,
+        circumstances.managed_groups,
+        circumstances.server_groups,
+        circumstances.policy.create_missing_groups,
+    )
+
+
+@lru_cache(_CACHED)
+def _compare_memberships(
+    wanted: str | None,
+    have: frozenset[str],
+    managed: frozenset[str],
+    on_server: frozenset[str] | None,
+    is_made_when_missing: bool,
+) -> tuple[str | None, frozenset[str]]:
+    if wanted is not None and not _can_join(wanted, on_server, is_made_when_missing):
         return None, frozenset()
-    missing = wanted if wanted not in observed.groups else None
-    surplus = (observed.groups & circumstances.managed_groups) - {wanted or "", ADMIN_GROUP}
-    return missing, frozenset(surplus)
+    missing = wanted if wanted not in have else None
+    return missing, (have & managed) - {wanted or "", ADMIN_GROUP}
 
 
 def is_group_missing(desired: DesiredService, circumstances: Circumstances) -> bool:
@@ -369,26 +397,29 @@ def is_group_missing(desired: DesiredService, circumstances: Circumstances) -> b
 
 def can_join(group: str, circumstances: Circumstances) -> bool:
     """Whether an account may be put into a group; nobody is ever made an administrator."""
-    is_there = circumstances.server_groups is None or group in circumstances.server_groups
-    return group.lower() != ADMIN_GROUP and (is_there or circumstances.policy.create_missing_groups)
+    return _can_join(group, circumstances.server_groups, circumstances.policy.create_missing_groups)
 
 
-def _email_differences(
+def _can_join(group: str, on_server: frozenset[str] | None, is_made_when_missing: bool) -> bool:
+    is_there = on_server is None or group in on_server
+    return group.lower() != ADMIN_GROUP and (is_there or is_made_when_missing)
+
+
+def _compare_email(
     desired: DesiredService, observed: ObservedAccount, memory: Memory, circumstances: Circumstances
-) -> list[Difference]:
+) -> Difference | None:
     """Three-way: what billing says, what the account has, what we set last."""
     mode = circumstances.policy.email
     wanted, have = desired.email, observed.email or ""
-    if wanted is None or mode is Mode.IGNORE or wanted.lower() == have.lower():
-        return []
-    is_what_we_set = (memory.applied_email or "").lower() == have.lower()
-    if was_complete(memory) and not is_what_we_set:
-        return []
-    return [Difference("email", wanted, have or "none", mode is Mode.ENFORCE)]
+    if wanted is None or mode is Mode.IGNORE or _is_same_word(wanted, have):
+        return None
+    if was_complete(memory) and not _is_same_word(memory.applied_email or "", have):
+        return None
+    return Difference("email", wanted, have or "none", mode is Mode.ENFORCE)
 
 
 def _notes(desired: DesiredService, circumstances: Circumstances) -> tuple[str, ...]:
-    notes = [fault.message for fault in desired.faults]
+    notes = [fault.message for fault in desired.faults] if desired.faults else []
     if (
         is_group_missing(desired, circumstances)
         and not circumstances.policy.create_missing_groups

@@ -169,6 +169,8 @@ class DesiredService:
 
     def get_fault(self, *fields: FaultField) -> Fault | None:
         """The first fault in one of the given fields, None without one."""
+        if not self.faults:  # nearly always, and asked several times a service
+            return None
         return next((fault for fault in self.faults if fault.field in fields), None)
 
 

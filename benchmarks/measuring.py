@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from reconciler.process import collect_seldom
+
 ROUNDS = 5
 
 
@@ -33,6 +35,7 @@ def read_options(description: str | None, **sizes: tuple[int, int]) -> argparse.
     for name, (quick, full) in sizes.items():
         parser.add_argument(f"--{name}", type=int, help=f"{quick} by default, {full} with --full")
     options = parser.parse_args()
+    collect_seldom()  # as all our programs do
     for name, (quick, full) in sizes.items():
         if getattr(options, name) is None:
             setattr(options, name, full if options.full else quick)

@@ -13,7 +13,6 @@ from sqlalchemy import Connection
 
 from bm_db.schema import Schema
 from bm_db.service_rows import CARD_STATE, read_parameters
-from bm_db.values import gather_parameters, get_first
 
 CARD_USED: Final = "nextcloud_used"
 
@@ -33,14 +32,12 @@ class Card:
 
 def read_cards(connection: Connection, schema: Schema, item_ids: Collection[int]) -> dict[int, Card]:
     """The cards of these services, by item id."""
-    rows: dict[int, list[tuple[object, object]]] = {item_id: [] for item_id in item_ids}
-    for item_id, pair in read_parameters(connection, schema, "itemparam", item_ids, (CARD_STATE, CARD_USED)):
-        rows[item_id].append(pair)
-    cards = {}
-    for item_id, pairs in rows.items():
-        values = gather_parameters(pairs)
-        cards[item_id] = Card(get_first(values, CARD_STATE), get_first(values, CARD_USED))
-    return cards
+    found: dict[int, dict[str, str]] = {item_id: {} for item_id in item_ids}
+    for item_id, name, text in read_parameters(
+        connection, schema, "itemparam", item_ids, (CARD_STATE, CARD_USED)
+    ):
+        found[item_id].setdefault(name, text)
+    return {item_id: Card(values.get(CARD_STATE), values.get(CARD_USED)) for item_id, values in found.items()}
 
 
 def name_card_values(card: Card) -> dict[str, str | None]:

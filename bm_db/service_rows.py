@@ -7,6 +7,7 @@ meaningful already by the database, so that no row can fill the memory.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, literal_column, s
 from bm_db.schema import Schema
 from bm_db.servers import select_server_ids
 from bm_db.sold_quota import BoughtAddon
-from bm_db.values import first_characters, is_on, read_filled_text
+from bm_db.values import first_characters, is_on, read_filled_text, read_name, read_text
 
 ITEM_COLUMNS: Final = ("id", "pricelist", "account", "processingmodule", "status", "period")
 ADDON_COLUMNS: Final = (
@@ -30,21 +31,35 @@ ADDON_COLUMNS: Final = (
     "addonmaxtrial",
 )
 _EMAIL_CHARACTERS: Final = 512
+_IDS_AT_ONCE: Final = 10_000
+_FEW_IDS: Final = 16
+_SPARSE: Final = 4
+"""Of so many ids in a range one at least must be wanted for the range to be read."""
 USERNAME, URL, PASSWORD = "username", "url", "userpassword"
 CARD_STATE: Final = "nextcloud_status"
 
 
 @dataclass(slots=True)
 class ServiceRow:
-    """One service with what belongs to it, as read."""
+    """One service with what belongs to it, as read; first its own columns, in the order of `ITEM_COLUMNS`.
 
-    item: Row[Any]
-    parameters: list[tuple[object, object]] = field(default_factory=list)
-    passwords: list[tuple[object, object]] = field(default_factory=list)
+    Attributes:
+        parameters: lower-case name → values on record.
+        passwords: the values on record, the one that counts first.
+        emails: of those of the client's users that have one, enabled users first, then by id.
+    """
+
+    id: int
+    pricelist: int | None
+    account: int | None
+    processingmodule: int | None
+    status: object
+    period: object
+    parameters: dict[str, list[str]] = field(default_factory=dict)
+    passwords: list[str] = field(default_factory=list)
     addons: list[BoughtAddon] = field(default_factory=list)
     operations: list[object] = field(default_factory=list)
-    emails: list[str] = field(default_factory=list)
-    """Those of the client's users that have one, enabled users first, then by id."""
+    emails: Sequence[str] = ()
 
 
 def select_services(schema: Schema) -> Select[Any]:
@@ -60,46 +75,81 @@ def select_services_of(schema: Schema, module: str, server_id: int | None = None
     return services if server_id is None else services.where(server == server_id)
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceIds:
+    """Which services there are, and by which plans they are sold.
+
+    Attributes:
+        ids: in order; eight bytes each, so that all of them may stay in memory.
+        plan_ids: of all of them.
+    """
+
+    ids: Sequence[int]
+    plan_ids: Collection[int]
+
+
+def read_ids(connection: Connection, services: Select[Any]) -> ServiceIds:
+    """The ids of the selected services, all at once.
+
+    A page of services is then read by its ids. Databases do not always see that a condition on the server
+    with an order by id and a limit asks for few rows, and would sort all of them for each page.
+    """
+    item = services.selected_columns
+    rows = connection.execute(
+        services.with_only_columns(item.id, item.pricelist).order_by(item.id),
+        execution_options={"yield_per": _IDS_AT_ONCE},
+    )
+    ids, plan_ids = array("q"), set[int | None]()
+    for part in rows.partitions():
+        ids.extend(item_id for item_id, _ in part)
+        plan_ids.update(plan_id for _, plan_id in part)
+    return ServiceIds(ids, {plan_id for plan_id in plan_ids if plan_id is not None})
+
+
 def list_chunks(
     connection: Connection,
     schema: Schema,
-    services: Select[Any],
+    ids: Sequence[int],
     parameter_names: Collection[str],
     chunk_size: int,
 ) -> Iterator[list[ServiceRow]]:
-    """The selected services by id, in keyset pages of ``chunk_size``."""
+    """The services of these ids, which are in order, ``chunk_size`` at a time."""
     item = schema.table("item")
-    page = services.order_by(item.c.id).limit(chunk_size)
-    items = connection.execute(page).all()
-    while items:
+    services = select_services(schema).order_by(item.c.id)
+    for start in range(0, len(ids), chunk_size):
+        chosen = frozenset(ids[start : start + chunk_size])
+        rows = connection.execute(services.where(_is_among(item.c.id, chosen)))
+        items = [row for row in rows.all() if row[0] in chosen]
         yield complete_rows(connection, schema, items, parameter_names)
-        if len(items) < chunk_size:
-            return
-        items = connection.execute(page.where(item.c.id > items[-1].id)).all()
 
 
 def complete_rows(
     connection: Connection, schema: Schema, items: Sequence[Row[Any]], parameter_names: Collection[str]
 ) -> list[ServiceRow]:
     """Everything that belongs to these services, in at most six queries."""
-    rows = {item.id: ServiceRow(item) for item in items}
-    ids = list(rows)
-    for item_id, pair in read_parameters(connection, schema, "itemparam", ids, {*parameter_names, PASSWORD}):
-        row = rows[item_id]
-        (row.passwords if read_filled_text(pair[0]) == PASSWORD else row.parameters).append(pair)
+    rows = {row.id: row for row in (ServiceRow(*tuple(item)) for item in items)}
+    for item_id, name, text in read_parameters(
+        connection, schema, "itemparam", rows, {*parameter_names, PASSWORD}
+    ):
+        if name == PASSWORD:
+            rows[item_id].passwords.append(text)
+        else:
+            rows[item_id].parameters.setdefault(name, []).append(text)
     for table_name in schema.present("itemcryptparam", "itemcryptedparam"):
-        for item_id, pair in read_parameters(connection, schema, table_name, ids, {PASSWORD}):
+        for item_id, _, text in read_parameters(connection, schema, table_name, rows, {PASSWORD}):
             # The table for encrypted values goes before the open one, where they stand only for want of it.
-            rows[item_id].passwords.insert(0, pair)
+            rows[item_id].passwords.insert(0, text)
     if schema.has_addon_quota:
-        for item_id, addon in read_addons(connection, schema, ids):
+        for item_id, addon in read_addons(connection, schema, rows):
             rows[item_id].addons.append(addon)
     if schema.has_table("runningoperation"):
-        for item_id, intname in _read_operations(connection, schema, ids):
+        for item_id, intname in _read_operations(connection, schema, rows):
             rows[item_id].operations.append(intname)
-    emails = _read_emails(connection, schema, {item.account for item in items if item.account is not None})
+    emails = _read_emails(
+        connection, schema, {row.account for row in rows.values() if row.account is not None}
+    )
     for row in rows.values():
-        row.emails = emails.get(row.item.account, [])
+        row.emails = emails.get(row.account, ())
     return list(rows.values())
 
 
@@ -115,59 +165,78 @@ def is_one_of(column: ColumnElement[Any], values: Iterable[int]) -> ColumnElemen
     return column.bool_op("IN")(literal_column(f"({numbers or 'NULL'})"))
 
 
+def _is_among(column: ColumnElement[Any], ids: Collection[int]) -> ColumnElement[bool]:
+    """`is_one_of`, or all between the first and the last id where these are most of them.
+
+    Databases look each number of a list up in the index, and it takes as long as all the rest; a range is one
+    look. Rows of others between them are to be left out by the caller.
+    """
+    if len(ids) < _FEW_IDS:
+        return is_one_of(column, ids)
+    first, last = min(ids), max(ids)
+    if last - first >= _SPARSE * len(ids):
+        return is_one_of(column, ids)
+    return column.between(first, last)
+
+
 def read_parameters(
     connection: Connection, schema: Schema, table_name: str, ids: Collection[int], names: Collection[str]
-) -> Iterator[tuple[int, tuple[object, object]]]:
-    """Item id and (name, value) of the parameters of these names, one table's, as read."""
-    table = schema.table(table_name)
+) -> Iterator[tuple[int, str, str]]:
+    """Item id, lower-case name and value of these parameters, one table's; blank ones are none."""
+    table, chosen = schema.table(table_name), frozenset(ids)
     rows = connection.execute(
         select(table.c.item, table.c.intname, first_characters(table.c.value).label("value")).where(
-            is_one_of(table.c.item, ids), table.c.intname.in_(sorted(names))
+            _is_among(table.c.item, chosen), table.c.intname.in_(sorted(names))
         )
     )
-    for item_id, intname, value in rows:
-        yield item_id, (intname, value)
+    for item_id, intname, value in rows.all():
+        if item_id in chosen:
+            name, text = read_name(intname), read_text(value)
+            if name is not None and text is not None and text.strip():
+                yield item_id, name, text
 
 
 def read_addons(
     connection: Connection, schema: Schema, ids: Collection[int]
 ) -> Iterator[tuple[int, BoughtAddon]]:
     """What was bought for these services, each with its service's id, by their own ids."""
-    item = schema.table("item")
+    item, chosen = schema.table("item"), frozenset(ids)
     rows = connection.execute(
         select(*schema.pick(item, "item", *ADDON_COLUMNS))
-        .where(is_one_of(item.c.parent, ids))
+        .where(_is_among(item.c.parent, chosen))
         .order_by(item.c.id)
     )
     for row in rows:
-        yield (
-            row.parent,
-            BoughtAddon(
-                id=row.id,
-                pricelist=row.pricelist,
-                status=row.status,
-                intvalue=row.intvalue,
-                addonlimit=row.addonlimit,
-                addonmax=row.addonmax,
-                addonmaxtrial=row.addonmaxtrial,
-            ),
-        )
+        if row.parent in chosen:
+            yield (
+                row.parent,
+                BoughtAddon(
+                    id=row.id,
+                    pricelist=row.pricelist,
+                    status=row.status,
+                    intvalue=row.intvalue,
+                    addonlimit=row.addonlimit,
+                    addonmax=row.addonmax,
+                    addonmaxtrial=row.addonmaxtrial,
+                ),
+            )
 
 
 def _read_operations(
     connection: Connection, schema: Schema, ids: Collection[int]
 ) -> Iterator[tuple[int, object]]:
-    table = schema.table("runningoperation")
+    table, chosen = schema.table("runningoperation"), frozenset(ids)
     order = table.c.id if schema.has("runningoperation", "id") else table.c.intname
-    for row in connection.execute(
-        select(table.c.item, table.c.intname).where(is_one_of(table.c.item, ids)).order_by(order)
+    for item_id, intname in connection.execute(
+        select(table.c.item, table.c.intname).where(_is_among(table.c.item, chosen)).order_by(order)
     ):
-        yield row.item, row.intname
+        if item_id in chosen:
+            yield item_id, intname
 
 
 def _read_emails(
     connection: Connection, schema: Schema, account_ids: Collection[int]
-) -> dict[int, list[str]]:
+) -> dict[int | None, list[str]]:
     table = schema.table("user")
     people = connection.execute(
         select(
@@ -175,17 +244,17 @@ def _read_emails(
             first_characters(table.c.email, _EMAIL_CHARACTERS).label("email"),
             *schema.pick(table, "user", "enabled"),
         )
-        .where(is_one_of(table.c.account, account_ids))
+        .where(_is_among(table.c.account, account_ids))
         .order_by(table.c.id)
     )
     is_switched = schema.has("user", "enabled")
-    enabled: dict[int, list[str]] = {}
-    disabled: dict[int, list[str]] = {}
-    for account, address, switch in people:
+    enabled: dict[int | None, list[str]] = {}
+    disabled: dict[int | None, list[str]] = {}
+    for account, address, switch in people.all():
         email = read_filled_text(address)
         if email is not None:
             side = enabled if is_on(switch, default=not is_switched) else disabled
             side.setdefault(account, []).append(email)
-    return {
-        account: enabled.get(account, []) + disabled.get(account, []) for account in {*enabled, *disabled}
-    }
+    for account, addresses in disabled.items():
+        enabled.setdefault(account, []).extend(addresses)
+    return enabled

@@ -18,21 +18,19 @@ from bm_db.operations import IN_PROGRESS, OPERATION_WISHES
 from bm_db.schema import Schema
 from bm_db.service_rows import (
     CARD_STATE,
-    PASSWORD,
     URL,
     USERNAME,
     ServiceRow,
     complete_rows,
     list_chunks,
+    read_ids,
     select_services,
     select_services_of,
 )
 from bm_db.sold_quota import QuotaSource, compute_sold_quota
 from bm_db.tariffs import GROUP_PARAMETER, Plan, Tariffs, read_group, read_tariffs
 from bm_db.values import (
-    ParameterValues,
     UnreadableValue,
-    gather_parameters,
     get_first,
     get_single,
     read_filled_text,
@@ -77,9 +75,9 @@ class ServiceReader:
     ) -> Iterator[DesiredService]:
         """Every service of the module's servers, or of that one of them, by id."""
         services = select_services_of(self._schema, module, server_id)
-        plan_ids = services.with_only_columns(self._schema.table("item").c.pricelist)
-        tariffs = read_tariffs(self._connection, self._schema, plan_ids, self._plan_parameters)
-        for rows in list_chunks(self._connection, self._schema, services, self._item_parameters, chunk_size):
+        found = read_ids(self._connection, services)
+        tariffs = read_tariffs(self._connection, self._schema, found.plan_ids, self._plan_parameters)
+        for rows in list_chunks(self._connection, self._schema, found.ids, self._item_parameters, chunk_size):
             for row in rows:
                 yield self._build(row, tariffs)
 
@@ -101,6 +99,8 @@ class ServiceReader:
 class _Understanding:
     """One service's rows on their way to a `DesiredService`, collecting faults."""
 
+    __slots__ = ("_cipher", "_faults", "_is_decrypting", "_row", "_sources", "_tariffs")
+
     def __init__(
         self,
         row: ServiceRow,
@@ -110,26 +110,24 @@ class _Understanding:
         is_decrypting: bool,
     ) -> None:
         self._row = row
-        self._id: int = row.item.id
         self._tariffs = tariffs
         self._cipher = cipher
         self._sources = sources
         self._is_decrypting = is_decrypting
-        self._parameters: ParameterValues = gather_parameters(row.parameters)
-        self._passwords = gather_parameters(row.passwords).get(PASSWORD)
         self._faults: list[Fault] = []
 
     def build(self) -> DesiredService:
         status, operation, wish = self._read_wish()
         username = self._read_username()
-        plan = self._get_plan()
+        row = self._row
+        plan = None if row.pricelist is None else self._tariffs.get(row.pricelist)
         quota = self._read_quota(plan)
         group = self._read_group(plan)
         email = self._read_email()
         password = self._read_password()
         return DesiredService(
-            item_id=self._id,
-            server_id=self._row.item.processingmodule,
+            item_id=row.id,
+            server_id=row.processingmodule,
             wish=wish,
             username=username,
             quota=quota,
@@ -137,19 +135,19 @@ class _Understanding:
             email=email,
             status=status,
             operation=operation,
-            is_username_recorded=USERNAME in self._parameters,
-            is_url_recorded=URL in self._parameters,
-            is_password_recorded=bool(self._passwords),
+            is_username_recorded=USERNAME in row.parameters,
+            is_url_recorded=URL in row.parameters,
+            is_password_recorded=bool(row.passwords),
             password=password,
-            card_state=get_first(self._parameters, CARD_STATE),
+            card_state=get_first(row.parameters, CARD_STATE),
             faults=tuple(self._faults),
         )
 
     def _fault(self, field: FaultField, message: str) -> None:
-        self._faults.append(Fault(field, f"service {self._id}: {message}"))
+        self._faults.append(Fault(field, f"service {self._row.id}: {message}"))
 
     def _read_wish(self) -> tuple[int | None, str | None, Wish]:
-        raw = self._row.item.status
+        raw = self._row.status
         try:
             status = read_integer(raw)
         except UnreadableValue:
@@ -174,12 +172,12 @@ class _Understanding:
     def _read_username(self) -> str:
         cure = f"correct the service's parameter {USERNAME}"
         try:
-            recorded = get_single(self._parameters, USERNAME)
+            recorded = get_single(self._row.parameters, USERNAME)
         except UnreadableValue as exc:
             self._fault(FaultField.USERNAME, f"{exc}: {cure}")
             return ""
         if recorded is None:
-            return f"user_{self._id}"
+            return f"user_{self._row.id}"
         is_plain = _USERNAME.fullmatch(recorded) is not None and recorded == recorded.strip()
         # As a path segment "." and ".." would address something else than an account.
         if not is_plain or recorded in {".", ".."}:
@@ -187,20 +185,16 @@ class _Understanding:
             return ""
         return recorded
 
-    def _get_plan(self) -> Plan | None:
-        plan_id = self._row.item.pricelist
-        return None if plan_id is None else self._tariffs.get(plan_id)
-
     def _read_quota(self, plan: Plan | None) -> SoldQuota | None:
-        item = self._row.item
+        row = self._row
         if plan is None:
-            missing = show(item.pricelist)
+            missing = show(row.pricelist)
             self._fault(FaultField.QUOTA, f"its tariff {missing} is not in BILLmanager: give it a tariff")
             return None
-        is_usual = not self._row.addons and self._parameters.keys() <= _NAMES_WITHOUT_QUOTA
+        is_usual = not row.addons and row.parameters.keys() <= _NAMES_WITHOUT_QUOTA
         # Most services of a plan have bought nothing more: what the plan sells is computed once.
         known = self._tariffs.usual_quotas if is_usual else {}
-        key = plan.id, item.period
+        key = plan.id, row.period
         if key not in known:
             known[key] = self._compute_quota(plan)
         quota = known[key]
@@ -213,7 +207,7 @@ class _Understanding:
         row = self._row
         try:
             return compute_sold_quota(
-                plan, row.addons, self._parameters, row.item.period, self._tariffs.measures, self._sources
+                plan, row.addons, row.parameters, row.period, self._tariffs.measures, self._sources
             )
         except UnreadableValue as exc:
             return exc
@@ -243,7 +237,7 @@ class _Understanding:
 
     def _read_password(self) -> str | None:
         """The password on record in the clear; None without one, when unreadable, or when not asked for."""
-        values = self._passwords
+        values = self._row.passwords
         if not values or not self._is_decrypting:
             return None
         cure = "check private_key_file, or set a new password"

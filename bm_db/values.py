@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from sqlalchemy import ColumnElement, func, literal_column
@@ -46,6 +47,17 @@ def read_filled_text(value: object) -> str | None:
     """The value as text without blanks at the ends; None for NULL or blank."""
     text = value if isinstance(value, str) else read_text(value)
     return (text.strip() or None) if text else None
+
+
+def read_name(value: object) -> str | None:
+    """A parameter's name in lower case without blanks at the ends; None for NULL or blank."""
+    text = value if isinstance(value, str) else read_text(value)
+    return None if text is None else _make_name(text)
+
+
+@lru_cache(1024)
+def _make_name(text: str) -> str | None:
+    return text.strip().lower() or None
 
 
 def read_number(value: object) -> Fraction | None:
@@ -100,11 +112,17 @@ def read_flag(value: object) -> bool | None:
 
 def is_on(value: object, *, default: bool) -> bool:
     """Whether a boolean is on; ``default`` for NULL, blank and what cannot be read."""
-    try:
-        flag = read_flag(value)
-    except UnreadableValue:
-        return default
+    text = value if isinstance(value, str) else read_text(value)
+    flag = None if text is None else _try_flag(text)
     return default if flag is None else flag
+
+
+@lru_cache(1024)
+def _try_flag(text: str) -> bool | None:
+    try:
+        return read_flag(text)
+    except UnreadableValue:
+        return None
 
 
 def show(value: object, limit: int = 40) -> str:
@@ -135,9 +153,9 @@ def gather_parameters(rows: Iterable[tuple[object, object]]) -> dict[str, list[s
     """(intname, value) rows as lower-case intname → values; NULL and blank values count as not there."""
     gathered: dict[str, list[str]] = {}
     for intname, value in rows:
-        name, text = read_filled_text(intname), read_text(value)
+        name, text = read_name(intname), read_text(value)
         if name is not None and text is not None and text.strip():
-            gathered.setdefault(name.lower(), []).append(text)
+            gathered.setdefault(name, []).append(text)
     return gathered
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from reconciler.process import forbid_core_files
+from reconciler.process import collect_seldom, forbid_core_files
 
 EXIT_CODES: Final = """\b
 Exit codes:
@@ -126,6 +126,7 @@ class _Commands(click.Group):
 def main(config_path: str | None) -> None:  # noqa: ARG001 - read by `command`
     """Keeps Nextcloud and ownCloud accounts as BILLmanager sold them."""
     forbid_core_files()
+    collect_seldom()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a character that a terminal lacks ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
 

@@ -18,7 +18,7 @@ from reconciler.logs import get_logger, set_up_logging
 from reconciler.panel.arguments import Arguments, parse_arguments
 from reconciler.panel.documents import find_function, make_error, read_form, render
 from reconciler.panel.errors import PanelError
-from reconciler.process import forbid_core_files
+from reconciler.process import collect_seldom, forbid_core_files
 
 LOG_VARIABLE: Final = "PMNEXTCLOUD_LOG"
 _LOGS: Final = (Path("/usr/local/mgr5/var/pmnextcloud.log"), Path("/var/log/mgr5/pmnextcloud.log"))
@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
         0 when it is done, 1 with an error document on standard output.
     """
     forbid_core_files()
+    collect_seldom()
     out = sys.stdout.buffer
     sys.stdout = sys.stderr  # whatever a library prints must not get into the answer
     _open_log()

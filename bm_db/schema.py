@@ -7,10 +7,10 @@ Installations differ (the specification's schema, live BILLmanager, mixtures of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, TableClause, column, inspect, null, table
+from sqlalchemy import ColumnElement, Connection, Select, TableClause, column, inspect, null, table
 from sqlalchemy.exc import NoSuchTableError
 
 from bm_db.errors import SchemaMismatch
@@ -55,6 +55,7 @@ class Schema:
         """
         self._columns = columns
         self._tables = {name: table(name, *map(column, sorted(present))) for name, present in columns.items()}
+        self._statements: dict[Hashable, Select[Any]] = {}
         self.has_addon_quota = bool(_ADDON_COLUMNS & columns.get("pricelist", frozenset()))
         for needed in (_NEEDED, _NEEDED_FOR_ADDONS if self.has_addon_quota else {}):
             for table_name, names in needed.items():
@@ -89,6 +90,13 @@ class Schema:
     def present(self, *table_names: str) -> list[str]:
         """Those of the named tables that are there, in the given order."""
         return [name for name in table_names if self.has_table(name)]
+
+    def prepare(self, key: Hashable, make: Callable[[], Select[Any]]) -> Select[Any]:
+        """The statement of that key, made once for these tables: building one costs more than running it."""
+        found = self._statements.get(key)
+        if found is None:
+            found = self._statements[key] = make()
+        return found
 
     def require_usage_table(self) -> None:
         """Check the table for usage, which only writing it needs.

@@ -8,11 +8,11 @@ meaningful already by the database, so that no row can fill the memory.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, literal_column, select
 
 from bm_db.schema import Schema
 from bm_db.servers import select_server_ids
@@ -32,7 +32,6 @@ ADDON_COLUMNS: Final = (
 )
 _EMAIL_CHARACTERS: Final = 512
 _IDS_AT_ONCE: Final = 10_000
-_FEW_IDS: Final = 16
 _SPARSE: Final = 4
 """Of so many ids in a range one at least must be wanted for the range to be read."""
 USERNAME, URL, PASSWORD = "username", "url", "userpassword"
@@ -114,13 +113,20 @@ def list_chunks(
     chunk_size: int,
 ) -> Iterator[list[ServiceRow]]:
     """The services of these ids, which are in order, ``chunk_size`` at a time."""
-    item = schema.table("item")
-    services = select_services(schema).order_by(item.c.id)
     for start in range(0, len(ids), chunk_size):
         chosen = frozenset(ids[start : start + chunk_size])
-        rows = connection.execute(services.where(_is_among(item.c.id, chosen)))
-        items = [row for row in rows.all() if row[0] in chosen]
+        items = [row for row in read_items(connection, schema, chosen) if row[0] in chosen]
         yield complete_rows(connection, schema, items, parameter_names)
+
+
+def read_items(connection: Connection, schema: Schema, ids: Collection[int]) -> Sequence[Row[Any]]:
+    """The services of these ids that are there, in order, and maybe services between them."""
+
+    def make() -> tuple[Select[Any], ColumnElement[Any]]:
+        item = schema.table("item")
+        return select_services(schema).order_by(item.c.id), item.c.id
+
+    return _fetch(connection, schema, "items", make, ids)
 
 
 def complete_rows(
@@ -165,31 +171,54 @@ def is_one_of(column: ColumnElement[Any], values: Iterable[int]) -> ColumnElemen
     return column.bool_op("IN")(literal_column(f"({numbers or 'NULL'})"))
 
 
-def _is_among(column: ColumnElement[Any], ids: Collection[int]) -> ColumnElement[bool]:
-    """`is_one_of`, or all between the first and the last id where these are most of them.
+def _fetch(
+    connection: Connection,
+    schema: Schema,
+    key: Hashable,
+    make: Callable[[], tuple[Select[Any], ColumnElement[Any]]],
+    ids: Collection[int],
+) -> Sequence[Any]:
+    """The rows of a query in which a column has one of these ids, and maybe rows between them.
 
     Databases look each number of a list up in the index, and it takes as long as all the rest; a range is one
-    look. Rows of others between them are to be left out by the caller.
+    look, and its statement is made and compiled once. So where a good part of a range is wanted, all of it is
+    read, and rows of others are to be left out by the caller.
+
+    Args:
+        connection, schema: where to read.
+        key: of the query among those that are prepared.
+        make: gives the query and the column.
+        ids: what is wanted.
     """
-    if len(ids) < _FEW_IDS:
-        return is_one_of(column, ids)
+    if not ids:
+        return ()
     first, last = min(ids), max(ids)
     if last - first >= _SPARSE * len(ids):
-        return is_one_of(column, ids)
-    return column.between(first, last)
+        query, column = make()
+        return connection.execute(query.where(is_one_of(column, ids))).all()
+
+    def make_range() -> Select[Any]:
+        query, column = make()
+        return query.where(column.between(bindparam("first"), bindparam("last")))
+
+    return connection.execute(schema.prepare(key, make_range), {"first": first, "last": last}).all()
 
 
 def read_parameters(
     connection: Connection, schema: Schema, table_name: str, ids: Collection[int], names: Collection[str]
 ) -> Iterator[tuple[int, str, str]]:
     """Item id, lower-case name and value of these parameters, one table's; blank ones are none."""
-    table, chosen = schema.table(table_name), frozenset(ids)
-    rows = connection.execute(
-        select(table.c.item, table.c.intname, first_characters(table.c.value).label("value")).where(
-            _is_among(table.c.item, chosen), table.c.intname.in_(sorted(names))
-        )
-    )
-    for item_id, intname, value in rows.all():
+
+    def make() -> tuple[Select[Any], ColumnElement[Any]]:
+        table = schema.table(table_name)
+        value = first_characters(table.c.value).label("value")
+        return select(table.c.item, table.c.intname, value).where(
+            table.c.intname.in_(sorted(names))
+        ), table.c.item
+
+    chosen = frozenset(ids)
+    key = "parameters", table_name, frozenset(names)
+    for item_id, intname, value in _fetch(connection, schema, key, make, chosen):
         if item_id in chosen:
             name, text = read_name(intname), read_text(value)
             if name is not None and text is not None and text.strip():
@@ -200,13 +229,13 @@ def read_addons(
     connection: Connection, schema: Schema, ids: Collection[int]
 ) -> Iterator[tuple[int, BoughtAddon]]:
     """What was bought for these services, each with its service's id, by their own ids."""
-    item, chosen = schema.table("item"), frozenset(ids)
-    rows = connection.execute(
-        select(*schema.pick(item, "item", *ADDON_COLUMNS))
-        .where(_is_among(item.c.parent, chosen))
-        .order_by(item.c.id)
-    )
-    for row in rows:
+
+    def make() -> tuple[Select[Any], ColumnElement[Any]]:
+        item = schema.table("item")
+        return select(*schema.pick(item, "item", *ADDON_COLUMNS)).order_by(item.c.id), item.c.parent
+
+    chosen = frozenset(ids)
+    for row in _fetch(connection, schema, "addons", make, chosen):
         if row.parent in chosen:
             yield (
                 row.parent,
@@ -225,11 +254,13 @@ def read_addons(
 def _read_operations(
     connection: Connection, schema: Schema, ids: Collection[int]
 ) -> Iterator[tuple[int, object]]:
-    table, chosen = schema.table("runningoperation"), frozenset(ids)
-    order = table.c.id if schema.has("runningoperation", "id") else table.c.intname
-    for item_id, intname in connection.execute(
-        select(table.c.item, table.c.intname).where(_is_among(table.c.item, chosen)).order_by(order)
-    ):
+    def make() -> tuple[Select[Any], ColumnElement[Any]]:
+        table = schema.table("runningoperation")
+        order = table.c.id if schema.has("runningoperation", "id") else table.c.intname
+        return select(table.c.item, table.c.intname).order_by(order), table.c.item
+
+    chosen = frozenset(ids)
+    for item_id, intname in _fetch(connection, schema, "operations", make, chosen):
         if item_id in chosen:
             yield item_id, intname
 
@@ -237,20 +268,16 @@ def _read_operations(
 def _read_emails(
     connection: Connection, schema: Schema, account_ids: Collection[int]
 ) -> dict[int | None, list[str]]:
-    table = schema.table("user")
-    people = connection.execute(
-        select(
-            table.c.account,
-            first_characters(table.c.email, _EMAIL_CHARACTERS).label("email"),
-            *schema.pick(table, "user", "enabled"),
-        )
-        .where(_is_among(table.c.account, account_ids))
-        .order_by(table.c.id)
-    )
+    def make() -> tuple[Select[Any], ColumnElement[Any]]:
+        table = schema.table("user")
+        email = first_characters(table.c.email, _EMAIL_CHARACTERS).label("email")
+        query = select(table.c.account, email, *schema.pick(table, "user", "enabled"))
+        return query.order_by(table.c.id), table.c.account
+
     is_switched = schema.has("user", "enabled")
     enabled: dict[int | None, list[str]] = {}
     disabled: dict[int | None, list[str]] = {}
-    for account, address, switch in people.all():
+    for account, address, switch in _fetch(connection, schema, "people", make, account_ids):
         email = read_filled_text(address)
         if email is not None:
             side = enabled if is_on(switch, default=not is_switched) else disabled

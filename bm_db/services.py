@@ -24,7 +24,7 @@ from bm_db.service_rows import (
     complete_rows,
     list_chunks,
     read_ids,
-    select_services,
+    read_items,
     select_services_of,
 )
 from bm_db.sold_quota import QuotaSource, compute_sold_quota
@@ -83,8 +83,7 @@ class ServiceReader:
 
     def get_service(self, item_id: int) -> DesiredService | None:
         """One service of whatever server; None when there is no such row."""
-        item = self._schema.table("item")
-        found = self._connection.execute(select_services(self._schema).where(item.c.id == item_id)).all()
+        found = read_items(self._connection, self._schema, (item_id,))
         if not found:
             return None
         plan_ids = [row.pricelist for row in found if row.pricelist is not None]

@@ -6,12 +6,12 @@ computes with what is here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, select
 
 from bm_db.schema import Schema
 from bm_db.values import (
@@ -31,6 +31,7 @@ from states.model import SoldQuota
 GROUP_PARAMETER: Final = "usergroup"
 ADMIN_GROUP: Final = "admin"
 _BASE_MEASURE: Final = "byte"
+_PLANS: Final[BindParameter[Any]] = bindparam("plans", expanding=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +133,25 @@ class Tariffs:
 def read_tariffs(
     connection: Connection,
     schema: Schema,
-    plan_ids: Select[Any] | Collection[int],
+    plan_ids: Iterable[int],
     parameter_names: Collection[str],
 ) -> Tariffs:
-    """Read the plans with these ids (a subquery or numbers) in at most four queries."""
-    pricelist = schema.table("pricelist")
+    """Read the plans with these ids in at most four queries."""
+
+    def make() -> Select[Any]:
+        pricelist = schema.table("pricelist")
+        return select(*schema.pick(pricelist, "pricelist", "id", "name")).where(pricelist.c.id.in_(_PLANS))
+
+    chosen = {"plans": list(plan_ids)}
     names = {
         row.id: read_filled_text(row.name) or ""
-        for row in connection.execute(
-            select(*schema.pick(pricelist, "pricelist", "id", "name")).where(pricelist.c.id.in_(plan_ids))
-        )
+        for row in connection.execute(schema.prepare("plans", make), chosen)
     }
-    parameters = _read_parameters(connection, schema, plan_ids, parameter_names)
+    parameters = _read_parameters(connection, schema, chosen, parameter_names)
     lines: dict[int, list[AddonLine]] = {}
     measures = Measures({})
     if schema.has_addon_quota:
-        for plan_id, line in _read_lines(connection, schema, plan_ids):
+        for plan_id, line in _read_lines(connection, schema, chosen):
             lines.setdefault(plan_id, []).append(line)
         measures = _read_measures(connection, schema)
     return Tariffs(
@@ -200,37 +204,42 @@ def list_tariff_groups(connection: Connection, schema: Schema) -> frozenset[str]
 
 
 def _read_parameters(
-    connection: Connection, schema: Schema, plan_ids: Select[Any] | Collection[int], names: Collection[str]
+    connection: Connection, schema: Schema, chosen: Mapping[str, list[int]], names: Collection[str]
 ) -> dict[int, list[tuple[object, object]]]:
-    table = schema.table("pricelistparam")
-    found: dict[int, list[tuple[object, object]]] = {}
-    rows = connection.execute(
-        select(table.c.pricelist, table.c.intname, first_characters(table.c.value).label("value")).where(
-            table.c.pricelist.in_(plan_ids), table.c.intname.in_(sorted(names))
+    def make() -> Select[Any]:
+        table = schema.table("pricelistparam")
+        value = first_characters(table.c.value).label("value")
+        return select(table.c.pricelist, table.c.intname, value).where(
+            table.c.pricelist.in_(_PLANS), table.c.intname.in_(sorted(names))
         )
-    )
-    for row in rows:
-        found.setdefault(row.pricelist, []).append((row.intname, row.value))
+
+    found: dict[int, list[tuple[object, object]]] = {}
+    key = "plan parameters", frozenset(names)
+    for plan_id, intname, value in connection.execute(schema.prepare(key, make), chosen):
+        found.setdefault(plan_id, []).append((intname, value))
     return found
 
 
 def _read_lines(
-    connection: Connection, schema: Schema, plan_ids: Select[Any] | Collection[int]
+    connection: Connection, schema: Schema, chosen: Mapping[str, list[int]]
 ) -> list[tuple[int, AddonLine]]:
-    line, itemtype = schema.table("pricelist").alias("line"), schema.table("itemtype")
-    source: Any = line
-    type_name: Sequence[Any] = ()
-    if schema.has("pricelist", "itemtype"):
-        source = line.outerjoin(itemtype, itemtype.c.id == line.c.itemtype)
-        type_name = (itemtype.c.intname.label("type_name"),)
-    columns = ("id", "parent", "intname", "active", "addontype", "billtype", "measure")
-    limits = ("addonlimit", "addonmax", "addonmaxtrial", "compound")
-    rows = connection.execute(
-        select(*schema.pick(line, "pricelist", *columns, *limits), *type_name)
-        .select_from(source)
-        .where(line.c.parent.in_(plan_ids))
-        .order_by(line.c.id)
-    )
+    def make() -> Select[Any]:
+        line, itemtype = schema.table("pricelist").alias("line"), schema.table("itemtype")
+        source: Any = line
+        type_name: Sequence[Any] = ()
+        if schema.has("pricelist", "itemtype"):
+            source = line.outerjoin(itemtype, itemtype.c.id == line.c.itemtype)
+            type_name = (itemtype.c.intname.label("type_name"),)
+        columns = ("id", "parent", "intname", "active", "addontype", "billtype", "measure")
+        limits = ("addonlimit", "addonmax", "addonmaxtrial", "compound")
+        return (
+            select(*schema.pick(line, "pricelist", *columns, *limits), *type_name)
+            .select_from(source)
+            .where(line.c.parent.in_(_PLANS))
+            .order_by(line.c.id)
+        )
+
+    rows = connection.execute(schema.prepare("plan lines", make), chosen)
     is_typed = schema.has("pricelist", "addontype")
     is_switched = schema.has("pricelist", "active")
     return [
@@ -257,11 +266,14 @@ def _read_lines(
 
 
 def _read_measures(connection: Connection, schema: Schema) -> Measures:
-    table = schema.table("measure")
-    rows = connection.execute(select(table.c.id, table.c.intname, table.c.lessmeasure, table.c.relation))
+    def make() -> Select[Any]:
+        table = schema.table("measure")
+        return select(table.c.id, table.c.intname, table.c.lessmeasure, table.c.relation)
+
+    rows = connection.execute(schema.prepare("measures", make))
     return Measures(
         {
-            row.id: ((read_filled_text(row.intname) or "").lower(), row.lessmeasure, row.relation)
-            for row in rows
+            measure_id: ((read_filled_text(intname) or "").lower(), lessmeasure, relation)
+            for measure_id, intname, lessmeasure, relation in rows
         }
     )

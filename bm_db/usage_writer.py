@@ -90,8 +90,12 @@ def _prepare(billing: Billing, server_id: int, day: date) -> _Writing:
         except SchemaMismatch as exc:
             raise SchemaMismatch(f"usage cannot be written: {exc}; {_get_cure(billing)}") from exc
         services = select_services(schema).where(schema.table("item").c.processingmodule == server_id)
-        plan_ids = services.with_only_columns(schema.table("item").c.pricelist)
-        tariffs = read_tariffs(connection, schema, plan_ids, ())
+        plan_ids = connection.execute(
+            services.with_only_columns(schema.table("item").c.pricelist).distinct()
+        ).scalars()
+        tariffs = read_tariffs(
+            connection, schema, [plan_id for plan_id in plan_ids if plan_id is not None], ()
+        )
         return _Writing(billing, schema, server_id, day, tariffs, _read_base_measure(connection, schema))
 
 

@@ -73,6 +73,10 @@ CAPS: Final = (Guard.DELETIONS, Guard.DISABLES, Guard.RECREATIONS, Guard.QUOTA_D
 """Guards that count, and that `approve` lets single services pass."""
 
 
+_IS_REPAIR: Final = intent.c.kind != StepKind.SET_PASSWORD.value
+"""A step that no person has asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a step is not taken now: which guard, and one line for the operator."""
@@ -146,8 +150,7 @@ class Guards:
         since = now - _HOUR
         if record.stable_at is not None:
             since = max(since, record.stable_at)
-        is_repair = intent.c.kind != StepKind.SET_PASSWORD.value  # that one a person asked for
-        changes = self._journal.intents.count_since(since, intent.c.item_id == record.item_id, is_repair)
+        changes = self._journal.intents.count_since(since, _IS_REPAIR, item_id=record.item_id)
         if changes < self._limits.hot_loop_mutations:
             return None
         return Refusal(

@@ -55,7 +55,11 @@ class History:
         return [HistoryEntry(**{name: row[name] for name in names}) for row in reversed(rows)]
 
 
+# Made once: a pass adds a line, and building a statement costs more than running it.
+_INSERT: Final = sa.insert(history)
+
+
 def insert_entries(connection: sa.Connection, entries: Sequence[HistoryEntry]) -> None:
     """Add lines within a transaction."""
     rows = [{name: getattr(entry, name) for name in HistoryEntry.__slots__} for entry in entries]
-    connection.execute(sa.insert(history), rows)
+    connection.execute(_INSERT, rows)

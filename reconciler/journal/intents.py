@@ -6,6 +6,7 @@ import enum
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -86,19 +87,20 @@ class Intents:
         with self._store.write() as connection:
             extend(connection, held, now)
             result = connection.execute(
-                sa.insert(intent).values(
-                    item_id=held.item_id,
-                    server_id=server_id,
-                    kind=step.kind.value,
-                    userid=step.userid,
-                    before=before,
-                    after=after,
-                    is_decrease=step.is_decrease,
-                    is_recreation=step.is_recreation,
-                    password=None if password is None else self._key.encrypt(password),
-                    epoch=held.epoch,
-                    begun_at=now,
-                )
+                _INSERT,
+                {
+                    "item_id": held.item_id,
+                    "server_id": server_id,
+                    "kind": step.kind.value,
+                    "userid": step.userid,
+                    "before": before,
+                    "after": after,
+                    "is_decrease": step.is_decrease,
+                    "is_recreation": step.is_recreation,
+                    "password": None if password is None else self._key.encrypt(password),
+                    "epoch": held.epoch,
+                    "begun_at": now,
+                },
             )
             key = result.inserted_primary_key
         assert key is not None  # noqa: S101 - an insert of one row always has one
@@ -156,32 +158,15 @@ class Intents:
 
     def list_open(self, kind: StepKind, item_id: int, server_id: int, userid: str) -> list[OpenIntent]:
         """The steps of a kind, with a password, on this account that were never answered; latest first."""
-        query = (
-            sa.select(intent.c.id, intent.c.begun_at, intent.c.password)
-            .where(
-                intent.c.item_id == item_id,
-                intent.c.kind == kind.value,
-                intent.c.password.is_not(None),
-                OPEN_OUTCOMES,
-                intent.c.server_id == server_id,
-                _is_named(userid),
-            )
-            .order_by(intent.c.id.desc())
-        )
+        place = {"one": item_id, "what": kind.value, "server": server_id, "key": make_key(userid)}
         with self._store.read() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(_OPEN, place).all()
         return [OpenIntent(row.id, row.begun_at, self._key.decrypt(row.password)) for row in rows]
 
     def get_undelivered(self, item_id: int) -> tuple[int, str] | None:
         """Id and password of the latest create or new password that billing does not have yet."""
-        query = (
-            sa.select(intent.c.id, intent.c.password)
-            .where(intent.c.item_id == item_id, _IS_KEPT, intent.c.outcome == Outcome.DONE.value)
-            .order_by(intent.c.id.desc())
-            .limit(1)
-        )
         with self._store.read() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_UNDELIVERED, {"one": item_id}).one_or_none()
         return None if row is None else (int(row.id), self._key.decrypt(row.password))
 
     def list_undelivered(self) -> set[int]:
@@ -259,14 +244,25 @@ class Intents:
             connection.execute(sa.update(intent).where(is_delivered).values(password=None))
 
     def count_since(
-        self, since: datetime, *conditions: sa.ColumnElement[bool], server_id: int | None = None
+        self,
+        since: datetime,
+        condition: sa.ColumnElement[bool] | None = None,
+        *,
+        server_id: int | None = None,
+        item_id: int | None = None,
     ) -> int:
-        """How many intents were begun after a time and not certainly without effect."""
-        query = sa.select(sa.func.count()).where(_counts_since(since), *conditions)
-        if server_id is not None:
-            query = query.where(intent.c.server_id == server_id)
+        """How many intents were begun after a time and not certainly without effect.
+
+        Args:
+            since: the time.
+            condition: on the table ``intent``; the same object each time, since a statement is kept for it.
+            server_id, item_id: only those of this server or service.
+        """
+        places = {"server_id": server_id, "item_id": item_id}
+        given = {name: value for name, value in places.items() if value is not None}
+        query = _make_count(condition, tuple(given))
         with self._store.read() as connection:
-            return int(connection.execute(query).scalar_one())
+            return int(connection.execute(query, {"since": since, **given}).scalar_one())
 
     def count_by_server(self, since: datetime, condition: sa.ColumnElement[bool]) -> dict[int, int]:
         """The same by server; servers without any are left out."""
@@ -298,7 +294,38 @@ class Intents:
             return list(connection.execute(query.order_by(intent.c.begun_at)).scalars())
 
 
-def _counts_since(since: datetime) -> sa.ColumnElement[bool]:
+# Made once: they belong to every pass or step, and building a statement costs more than running it.
+_INSERT: Final = sa.insert(intent)
+_OPEN: Final = (
+    sa.select(intent.c.id, intent.c.begun_at, intent.c.password)
+    .where(
+        intent.c.item_id == sa.bindparam("one"),
+        intent.c.kind == sa.bindparam("what"),
+        intent.c.password.is_not(None),
+        OPEN_OUTCOMES,
+        intent.c.server_id == sa.bindparam("server"),
+        sa.func.lower(intent.c.userid) == sa.bindparam("key"),
+    )
+    .order_by(intent.c.id.desc())
+)
+_UNDELIVERED: Final = (
+    sa.select(intent.c.id, intent.c.password)
+    .where(intent.c.item_id == sa.bindparam("one"), _IS_KEPT, intent.c.outcome == Outcome.DONE.value)
+    .order_by(intent.c.id.desc())
+    .limit(1)
+)
+
+
+@lru_cache(64)
+def _make_count(condition: sa.ColumnElement[bool] | None, places: tuple[str, ...]) -> sa.Select[int]:
+    since = sa.bindparam("since", type_=intent.c.begun_at.type)
+    query = sa.select(sa.func.count()).where(_counts_since(since))
+    if condition is not None:
+        query = query.where(condition)
+    return query.where(*(intent.c[name] == sa.bindparam(name) for name in places))
+
+
+def _counts_since(since: datetime | sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
     """Begun after a time, and not certainly without effect."""
     is_possible = sa.or_(intent.c.outcome.is_(None), intent.c.outcome != Outcome.FAILED.value)
     return sa.and_(intent.c.begun_at > since, is_possible)

@@ -45,29 +45,19 @@ class Leases:
         """
         expires_at = now + timedelta(seconds=LEASE_SECONDS)
         with self._store.write(is_lazy=True) as connection:
-            row = connection.execute(
-                sa.select(lease.c.epoch, lease.c.expires_at, lease.c.holder)
-                .where(lease.c.item_id == item_id)
-                .with_for_update()
-            ).one_or_none()
+            row = connection.execute(_LOCKED, {"one": item_id}).one_or_none()
             if row is None:
                 try:
                     with connection.begin_nested():
-                        connection.execute(
-                            sa.insert(lease).values(
-                                item_id=item_id, holder=holder, epoch=1, expires_at=expires_at
-                            )
-                        )
+                        first = {"item_id": item_id, "holder": holder, "epoch": 1, "expires_at": expires_at}
+                        connection.execute(_INSERT, first)
                 except sa.exc.IntegrityError:
                     return None
                 return Lease(item_id, holder, 1)
             if row.expires_at > now and not is_gone(row.holder):
                 return None
-            connection.execute(
-                sa.update(lease)
-                .where(lease.c.item_id == item_id)
-                .values(holder=holder, epoch=row.epoch + 1, expires_at=expires_at)
-            )
+            taken = {"one": item_id, "by": holder, "next": row.epoch + 1, "until": expires_at}
+            connection.execute(_TAKE, taken)
             return Lease(item_id, holder, row.epoch + 1)
 
     def extend(self, held: Lease, now: datetime) -> None:
@@ -82,11 +72,8 @@ class Leases:
     def release(self, held: Lease, now: datetime) -> None:
         """Give a service back; harmless when it was lost already."""
         with self._store.write(is_lazy=True) as connection:
-            connection.execute(
-                sa.update(lease)
-                .where(lease.c.item_id == held.item_id, lease.c.epoch == held.epoch)
-                .values(expires_at=now - _LONG_AGO)
-            )
+            given_back = {"held_item": held.item_id, "held_epoch": held.epoch, "until": now - _LONG_AGO}
+            connection.execute(_RELEASE, given_back)
 
 
 def extend(connection: sa.Connection, held: Lease, now: datetime) -> None:
@@ -110,13 +97,21 @@ def is_extended(connection: sa.Connection, held: Lease, now: datetime) -> bool:
     return connection.execute(_EXTEND, values).rowcount == 1
 
 
-# Made once: it belongs to every write of a pass, and building a statement costs more than running it.
-_EXTEND: Final = (
+# Made once: they belong to every pass, and building a statement costs more than running it.
+_LOCKED: Final = (
+    sa.select(lease.c.epoch, lease.c.expires_at, lease.c.holder)
+    .where(lease.c.item_id == sa.bindparam("one"))
+    .with_for_update()
+)
+_INSERT: Final = sa.insert(lease)
+_TAKE: Final = (
     sa.update(lease)
-    .where(
-        lease.c.item_id == sa.bindparam("held_item"),
-        lease.c.epoch == sa.bindparam("held_epoch"),
-        lease.c.expires_at > sa.bindparam("at"),
-    )
+    .where(lease.c.item_id == sa.bindparam("one"))
+    .values(holder=sa.bindparam("by"), epoch=sa.bindparam("next"), expires_at=sa.bindparam("until"))
+)
+_RELEASE: Final = (
+    sa.update(lease)
+    .where(lease.c.item_id == sa.bindparam("held_item"), lease.c.epoch == sa.bindparam("held_epoch"))
     .values(expires_at=sa.bindparam("until"))
 )
+_EXTEND: Final = _RELEASE.where(lease.c.expires_at > sa.bindparam("at"))

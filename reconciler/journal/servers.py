@@ -51,7 +51,7 @@ class Servers:
     def list_all(self) -> list[ServerRecord]:
         """Every server's row, by id."""
         with self._store.read() as connection:
-            rows = connection.execute(sa.select(server).order_by(server.c.server_id)).mappings().all()
+            rows = connection.execute(_ALL).mappings().all()
         return [ServerRecord(**row) for row in rows]
 
     def update(self, server_id: int, **values: Any) -> None:
@@ -68,3 +68,7 @@ class Servers:
             )
             if not is_there:
                 connection.execute(sa.insert(server).values(server_id=server_id, **values))
+
+
+# Made once: each pass asks how many services were read, and building a statement costs more than running it.
+_ALL: Final = sa.select(server).order_by(server.c.server_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -171,9 +172,8 @@ class Services:
 
     def count_on_server(self, server_id: int) -> int:
         """How many services billing has on a server, by the latest read."""
-        query = sa.select(sa.func.count()).where(service.c.desired_server_id == server_id)
         with self._store.read() as connection:
-            return int(connection.execute(query).scalar_one())
+            return int(connection.execute(_COUNT, {"server": server_id}).scalar_one())
 
     def note_desired(self, services: Iterable[DesiredService], now: datetime) -> Noted:
         """Record what billing names for each service (ordered by item id); unchanged rows are not written."""
@@ -189,10 +189,9 @@ class Services:
         return noted
 
     def _note_chunk(self, chunk: list[DesiredService], now: datetime, noted: Noted) -> None:
-        columns = (service.c.item_id, service.c.desired_server_id, service.c.desired_key, service.c.wish)
-        query = sa.select(*columns).where(service.c.item_id.between(chunk[0].item_id, chunk[-1].item_id))
+        place = {"first": chunk[0].item_id, "last": chunk[-1].item_id}
         with self._store.read() as connection:
-            known = {row[0]: tuple(row[1:]) for row in connection.execute(query)}
+            known = {row[0]: tuple(row[1:]) for row in connection.execute(_DESIRED, place)}
         values = {
             desired.item_id: (desired.server_id, make_key(desired.username), desired.wish.value)
             for desired in chunk
@@ -402,8 +401,19 @@ def make_key(userid: str) -> str:
 
 def update_row(connection: sa.Connection, item_id: int, **values: Any) -> None:
     """Change columns of one service's row within a transaction."""
-    changed = {"quiet_mark": None, "version": service.c.version + 1, **values}
-    connection.execute(sa.update(service).where(service.c.item_id == item_id).values(**changed))
+    changed = {"quiet_mark": None, **values}
+    parameters = {f"new_{name}": value for name, value in changed.items()}
+    connection.execute(_make_update(tuple(changed)), {"key_item": item_id, **parameters})
+
+
+@lru_cache(256)
+def _make_update(names: tuple[str, ...]) -> sa.Update:
+    values = {name: sa.bindparam(f"new_{name}", type_=service.c[name].type) for name in names}
+    return (
+        sa.update(service)
+        .where(service.c.item_id == sa.bindparam("key_item"))
+        .values({"version": service.c.version + 1, **values})
+    )
 
 
 def _first_row(item_id: int, server_id: int | None, key: str, wish: str, now: datetime) -> dict[str, object]:
@@ -449,6 +459,10 @@ class _RowQueries:
 
 
 # Made once: a pass reads its service's row again and again, and building a query costs more than running it.
+_COUNT: Final = sa.select(sa.func.count()).where(service.c.desired_server_id == sa.bindparam("server"))
+_DESIRED: Final = sa.select(
+    service.c.item_id, service.c.desired_server_id, service.c.desired_key, service.c.wish
+).where(service.c.item_id.between(sa.bindparam("first"), sa.bindparam("last")))
 _OF_ONE: Final = _RowQueries.make(service.c.item_id == sa.bindparam("one"))
 _NAMESAKE: Final = (
     sa.select(service.c.item_id)

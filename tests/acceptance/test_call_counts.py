@@ -92,7 +92,7 @@ def test_a_scan_of_what_is_in_order_costs_a_request_a_page_and_a_few_statements_
         "an empty page ends a listing; two are the other server's"
     )
     assert sum(costs.http.values()) <= pages + 4
-    assert costs.billing <= 11 + 3 * count // 400
+    assert costs.billing <= 12 + 3 * count // 400
     assert costs.journal <= 20 + 3 * count // 400
     assert costs.writes <= 3
 

@@ -464,4 +464,5 @@ def test_steps_are_counted_by_server_and_condition(journal: Journal) -> None:
     assert count(since, server_id=1) == 2
     assert count(since, intent.c.kind == "delete") == 2
     assert count(since, intent.c.kind == "delete", server_id=2) == 1
-    assert count(since, intent.c.item_id == 7, intent.c.kind == "delete", server_id=2) == 0
+    assert count(since, intent.c.kind == "delete", item_id=7, server_id=2) == 0
+    assert count(since, item_id=8) == 1

@@ -91,6 +91,8 @@ def main() -> int:
                 database_url=database.get_url(database.create_database()),
                 settings={
                     "reconciler": {"resync_interval": "2h"},
+                    # What the first hour tells BILLmanager of all accounts at once would go beside the rest.
+                    "billmanager": {"writer": "none"},
                     "nextcloud": {
                         "requests_per_second": REQUESTS_PER_SECOND,
                         "concurrency": CONCURRENCY,

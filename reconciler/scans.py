@@ -52,6 +52,8 @@ class Scans:
         self._wanted: dict[int, None] = {}
         self._running: dict[int, float] = {}
         self._usage_at: dict[int, float] = {}
+        self._cards_due: set[int] = set()
+        self._writing_cards: Final = threading.Lock()
 
     def want(self, server_id: int) -> None:
         """Have a server scanned soon; one that is being scanned is scanned once more."""
@@ -119,6 +121,7 @@ class Scans:
         self._enqueue(app, server.id, scan.suspects)
         self._metrics.drift.replace(server.id, scan.differing)
         rows = self._record_usage(app, server.id, scan)
+        self._refresh_cards(app, server.id, scan)
         duration = time.monotonic() - started
         _log.log("info", "scan", server=server.id, **scan.count(), usage=rows, duration=duration)
 
@@ -135,10 +138,21 @@ class Scans:
         if last is not None and timedelta(seconds=now - last) < interval:
             return None
         self._usage_at[server_id] = now
+        self._cards_due.add(server_id)
         try:
-            rows = record_usage(app, server_id, scan.usage, app.clock().astimezone().date())
-            refresh_cards(app, scan.usage)
+            return record_usage(app, server_id, scan.usage, app.clock().astimezone().date())
         except BillingError as error:
             _log.log("error", "usage not written", server=server_id, error=str(error))
             return None
-        return rows
+
+    def _refresh_cards(self, app: Application, server_id: int, scan: ServerScan) -> None:
+        """One server's cards at a time; whoever has to wait, or is not done, goes on with its next scan."""
+        if server_id not in self._cards_due or not self._writing_cards.acquire(blocking=False):
+            return
+        try:
+            if refresh_cards(app, scan.usage).is_done:
+                self._cards_due.discard(server_id)
+        except BillingError as error:
+            _log.log("error", "cards not written", server=server_id, error=str(error))
+        finally:
+            self._writing_cards.release()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
@@ -20,6 +21,16 @@ from states import SOLD_WISHES, Ownership
 _CHUNK: Final = 500
 CARDS_SECONDS: Final = 60.0
 """How long cards are written at a time: each value may be a process of its own."""
+_REST: Final = 2.0
+"""How long to rest after a card, as a multiple of what it took: services that need something go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """How many cards were written, and whether all were looked at."""
+
+    written: int
+    is_done: bool
 
 
 def record_usage(app: Application, server_id: int, seen: Sequence[ServiceUsage], day: date) -> int:
@@ -55,20 +66,17 @@ def record_usage(app: Application, server_id: int, seen: Sequence[ServiceUsage],
 
 def refresh_cards(
     app: Application, seen: Sequence[ServiceUsage], *, budget_seconds: float = CARDS_SECONDS
-) -> int:
+) -> Refreshed:
     """Make the cards of one server's services say what is so: the used space, and the state.
 
     Passes write the state as well, but only of services for which there is something to do. This writes what
-    is missing or wrong until its time is up; the next time goes on from there.
-
-    Returns:
-        How many cards were written.
+    is missing or wrong until its time is up, a third of the time; the next time goes on from there.
 
     Raises:
         BillingError, JournalError: not all of them; the next time all of it is tried again.
     """
     if not _is_writing(app):
-        return 0
+        return Refreshed(0, is_done=True)
     deadline, written = time.monotonic() + budget_seconds, 0
     for start in range(0, len(seen), _CHUNK):
         chunk = seen[start : start + _CHUNK]
@@ -77,10 +85,12 @@ def refresh_cards(
         for one in chunk:
             if _find_wrong(app, one, records.get(one.item_id), cards[one.item_id]) == Card():
                 continue
-            if app.is_stopping() or time.monotonic() > deadline:
-                return written
+            started = time.monotonic()
+            if app.is_stopping() or started > deadline:
+                return Refreshed(written, is_done=False)
             written += _write_card(app, one, cards[one.item_id])
-    return written
+            time.sleep(_REST * (time.monotonic() - started))
+    return Refreshed(written, is_done=True)
 
 
 def _is_writing(app: Application) -> bool:

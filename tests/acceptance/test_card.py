@@ -32,8 +32,11 @@ def refresh(world: World, *, budget_seconds: float | None = None) -> int:
         server.ensure_ready()
         scan = scan_server(app, server, lambda: read_desired(app, server_id=server.id))
         if budget_seconds is None:
-            return refresh_cards(app, scan.usage)
-        return refresh_cards(app, scan.usage, budget_seconds=budget_seconds)
+            refreshed = refresh_cards(app, scan.usage)
+        else:
+            refreshed = refresh_cards(app, scan.usage, budget_seconds=budget_seconds)
+        assert refreshed.is_done is (budget_seconds is None)
+        return refreshed.written
 
 
 @pytest.fixture

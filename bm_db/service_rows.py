@@ -190,12 +190,13 @@ def _fetch(
         make: gives the query and the column.
         ids: what is wanted.
     """
-    if not ids:
+    numbers = [int(each) for each in ids]
+    if not numbers:
         return ()
-    first, last = min(ids), max(ids)
-    if last - first >= _SPARSE * len(ids):
+    first, last = min(numbers), max(numbers)
+    if last - first >= _SPARSE * len(numbers):
         query, column = make()
-        return connection.execute(query.where(is_one_of(column, ids))).all()
+        return connection.execute(query.where(is_one_of(column, numbers))).all()
 
     def make_range() -> Select[Any]:
         query, column = make()

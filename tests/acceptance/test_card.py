@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from reconciler.sandbox.emulator import Fault
+from bm_db import Card
+from reconciler.dispatcher import SharedApplication
+from reconciler.metrics import Metrics, Snapshot
+from reconciler.sandbox.emulator import CloudEmulator, Fault
 from reconciler.scan import read_desired, scan_server
+from reconciler.scans import Scans
 from reconciler.usage import refresh_cards
-from tests.acceptance.conftest import World
+from reconciler.workqueue import WorkQueue
+from tests.acceptance.conftest import MakeWorld, World
+from tests.acceptance.daemon.running import wait_until
 from tests.acceptance.panel import install_mgrctl, list_calls, misbehave
 
 GB = 1024**3
@@ -174,3 +182,52 @@ def test_a_card_that_cannot_be_written_fails_no_pass(world: World, plan: int) ->
     misbehave(world)
     refresh(world)
     assert read_card(world, item)[0] == "приостановлен"
+
+
+def test_servers_cards_are_written_one_after_the_other(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server that has to wait gets its cards with its next scan, not only after another hour."""
+    world = make_world(clouds=[CloudEmulator("nextcloud"), CloudEmulator("nextcloud")])
+    plan = world.billing.add_plan("Basic", 5)
+    items = [world.sell(plan, number) for number in (0, 1)]
+    world.once()
+    for cloud, item in zip(world.land.clouds, items, strict=True):
+        account = cloud.accounts[f"user_{item}"]
+        account.used_bytes, account.has_logged_in = 3 * GB, True
+    first, second = world.land.server_ids
+    is_writing, may_write = threading.Event(), threading.Event()
+    app = world.open()
+    write = app.writer.write_card
+
+    def write_slowly(item_id: int, card: Card) -> None:
+        if item_id == items[0]:
+            is_writing.set()
+            assert may_write.wait(60)
+        write(item_id, card)
+
+    monkeypatch.setattr(app.writer, "write_card", write_slowly)
+    app.fleet.refresh()
+    shared = SharedApplication(app)
+    scans = Scans(WorkQueue(), shared, Metrics(make_no_snapshot, dict))
+    scan(scans, first)
+    assert is_writing.wait(60)
+    scan(scans, second)
+    wait_until(lambda: scans.count_running() == 1, "the second server's scan has ended")
+    assert [read_card(world, item)[1] for item in items] == [None, None]
+    may_write.set()
+    wait_until(lambda: scans.count_running() == 0, "the first server's scan has ended, too")
+    assert [read_card(world, item)[1] for item in items] == ["3,0 ГБ", None]
+    scan(scans, second)
+    wait_until(lambda: scans.count_running() == 0, "the second server was scanned again")
+    assert [read_card(world, item)[1] for item in items] == ["3,0 ГБ", "3,0 ГБ"]
+    shared.release(app)
+
+
+def scan(scans: Scans, server_id: int) -> None:
+    scans.want(server_id)
+    scans.turn()
+
+
+def make_no_snapshot() -> Snapshot:
+    raise AssertionError("nobody asks for metrics")

@@ -31,7 +31,7 @@ ADDON_COLUMNS: Final = (
     "addonmaxtrial",
 )
 _EMAIL_CHARACTERS: Final = 512
-_IDS_AT_ONCE: Final = 10_000
+_IDS_AT_ONCE: Final = 100_000
 _SPARSE: Final = 4
 """Of so many ids in a range one at least must be wanted for the range to be read."""
 USERNAME, URL, PASSWORD = "username", "url", "userpassword"
@@ -87,21 +87,21 @@ class ServiceIds:
     plan_ids: Collection[int]
 
 
-def read_ids(connection: Connection, services: Select[Any]) -> ServiceIds:
-    """The ids of the selected services, all at once.
+def read_ids(connection: Connection, schema: Schema, services: Select[Any]) -> ServiceIds:
+    """The ids of the selected services.
 
     A page of services is then read by its ids. Databases do not always see that a condition on the server
     with an order by id and a limit asks for few rows, and would sort all of them for each page.
     """
-    item = services.selected_columns
-    rows = connection.execute(
-        services.with_only_columns(item.id, item.pricelist).order_by(item.id),
-        execution_options={"yield_per": _IDS_AT_ONCE},
-    )
+    item_id = schema.table("item").c.id
+    query = services.with_only_columns(item_id, services.selected_columns.pricelist).order_by(item_id)
+    page = query.limit(_IDS_AT_ONCE)
     ids, plan_ids = array("q"), set[int | None]()
-    for part in rows.partitions():
-        ids.extend(item_id for item_id, _ in part)
-        plan_ids.update(plan_id for _, plan_id in part)
+    rows = connection.execute(page).all()
+    while rows:
+        ids.extend(each for each, _ in rows)
+        plan_ids.update(plan_id for _, plan_id in rows)
+        rows = connection.execute(page.where(item_id > ids[-1])).all() if len(rows) == _IDS_AT_ONCE else []
     return ServiceIds(ids, {plan_id for plan_id in plan_ids if plan_id is not None})
 
 

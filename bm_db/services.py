@@ -75,7 +75,7 @@ class ServiceReader:
     ) -> Iterator[DesiredService]:
         """Every service of the module's servers, or of that one of them, by id."""
         services = select_services_of(self._schema, module, server_id)
-        found = read_ids(self._connection, services)
+        found = read_ids(self._connection, self._schema, services)
         tariffs = read_tariffs(self._connection, self._schema, found.plan_ids, self._plan_parameters)
         for rows in list_chunks(self._connection, self._schema, found.ids, self._item_parameters, chunk_size):
             for row in rows:

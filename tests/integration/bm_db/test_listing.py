@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from bm_db import Billing, errors
+from bm_db import Billing, errors, service_rows
 from reconciler.sandbox.billing_data import SandboxBilling, open_sandbox_engine
 from reconciler.sandbox.billing_sample import fill_sample
 from states.model import Wish
@@ -40,7 +40,11 @@ def fill(world: BillingUnderTest, count: int) -> range:
     )
 
 
-def test_every_service_is_listed_once_and_in_order(world: BillingUnderTest) -> None:
+@pytest.mark.parametrize("ids_at_once", [1, 3, 10, 100])
+def test_every_service_is_listed_once_and_in_order(
+    world: BillingUnderTest, ids_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_rows, "_IDS_AT_ONCE", ids_at_once)
     item_ids = fill(world, 10)
     for chunk_size in (1, 7, 10, 100):
         services = list(world.billing.list_services(chunk_size=chunk_size))
@@ -65,7 +69,7 @@ def test_number_of_statements_depends_on_chunks_only(world: BillingUnderTest) ->
         with counted_statements(world.billing) as statements:
             assert len(list(world.billing.list_services(chunk_size=chunk_size))) == 40
         counts.append(len(statements))
-    # 41 fit into 40 + an empty page, so there are 2, 3 and 5 pages; at most six queries fill one.
+    # There are 1, 2 and 4 pages, after the query for all ids; at most seven queries fill one.
     assert counts[0] <= 18
     assert counts[1] - counts[0] <= 7
     assert counts[2] - counts[1] == 2 * (counts[1] - counts[0])

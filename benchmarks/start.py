@@ -15,7 +15,11 @@ from benchmarks.measuring import Report, read_options, take_turns
 from reconciler.config import PATH_VARIABLE
 from reconciler.sandbox.landscape import Landscape
 
-_LIBRARIES = "import gc; gc.set_threshold(100_000); import sqlalchemy; from pydantic import BaseModel"
+_LIBRARIES = """from reconciler.process import collect_seldom
+collect_seldom()
+import sqlalchemy
+from pydantic import BaseModel
+"""
 """What no call of the module can do without before it asks billing: what is below its first call's time."""
 
 

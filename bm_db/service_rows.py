@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, litera
 from bm_db.schema import Schema
 from bm_db.servers import select_server_ids
 from bm_db.sold_quota import BoughtAddon
-from bm_db.values import first_characters, is_on, read_filled_text, read_name, read_text
+from bm_db.values import first_characters, is_on, read_filled_text, read_parameter
 
 ITEM_COLUMNS: Final = ("id", "pricelist", "account", "processingmodule", "status", "period")
 ADDON_COLUMNS: Final = (
@@ -220,10 +220,8 @@ def read_parameters(
     chosen = frozenset(ids)
     key = "parameters", table_name, frozenset(names)
     for item_id, intname, value in _fetch(connection, schema, key, make, chosen):
-        if item_id in chosen:
-            name, text = read_name(intname), read_text(value)
-            if name is not None and text is not None and text.strip():
-                yield item_id, name, text
+        if item_id in chosen and (parameter := read_parameter(intname, value)) is not None:
+            yield item_id, *parameter
 
 
 def read_addons(

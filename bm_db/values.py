@@ -49,10 +49,11 @@ def read_filled_text(value: object) -> str | None:
     return (text.strip() or None) if text else None
 
 
-def read_name(value: object) -> str | None:
-    """A parameter's name in lower case without blanks at the ends; None for NULL or blank."""
-    text = value if isinstance(value, str) else read_text(value)
-    return None if text is None else _make_name(text)
+def read_parameter(intname: object, value: object) -> tuple[str, str] | None:
+    """A parameter's name, in lower case without blanks at the ends, and value; None when one is blank."""
+    name, text = read_text(intname), read_text(value)
+    key = None if name is None else _make_name(name)
+    return None if key is None or text is None or not text.strip() else (key, text)
 
 
 @lru_cache(1024)
@@ -112,7 +113,7 @@ def read_flag(value: object) -> bool | None:
 
 def is_on(value: object, *, default: bool) -> bool:
     """Whether a boolean is on; ``default`` for NULL, blank and what cannot be read."""
-    text = value if isinstance(value, str) else read_text(value)
+    text = read_text(value)
     flag = None if text is None else _try_flag(text)
     return default if flag is None else flag
 
@@ -153,8 +154,8 @@ def gather_parameters(rows: Iterable[tuple[object, object]]) -> dict[str, list[s
     """(intname, value) rows as lower-case intname → values; NULL and blank values count as not there."""
     gathered: dict[str, list[str]] = {}
     for intname, value in rows:
-        name, text = read_name(intname), read_text(value)
-        if name is not None and text is not None and text.strip():
+        if (parameter := read_parameter(intname, value)) is not None:
+            name, text = parameter
             gathered.setdefault(name, []).append(text)
     return gathered
 

@@ -243,9 +243,6 @@ def _missing(desired: DesiredService, memory: Memory, circumstances: Circumstanc
     )
 
 
-_NONE_FOUND: Final = (None, None, None)
-
-
 def _present(
     desired: DesiredService, observed: ObservedAccount, memory: Memory, circumstances: Circumstances
 ) -> Verdict:
@@ -258,7 +255,7 @@ def _present(
         _compare_group(desired, observed, circumstances),
         _compare_email(desired, observed, memory, circumstances),
     )
-    differences = [] if found == _NONE_FOUND else [each for each in found if each is not None]
+    differences = [each for each in found if each is not None]
     notes = _notes(desired, circumstances)
     if observed.quota is UNKNOWN_QUOTA:
         notes += ("the server does not say the account's quota",)

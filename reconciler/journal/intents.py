@@ -205,7 +205,10 @@ class Intents:
         """
         item_id = held.item_id
         is_closed = sa.and_(
-            intent.c.item_id == item_id, intent.c.kind == kind.value, OPEN_OUTCOMES, _is_named(userid)
+            intent.c.item_id == item_id,
+            intent.c.kind == kind.value,
+            OPEN_OUTCOMES,
+            _is_named(make_key(userid)),
         )
         if begun_before is not None:
             is_closed = sa.and_(is_closed, intent.c.begun_at < begun_before)
@@ -294,6 +297,11 @@ class Intents:
             return list(connection.execute(query.order_by(intent.c.begun_at)).scalars())
 
 
+def _is_named(key: str | sa.BindParameter[str]) -> sa.ColumnElement[bool]:
+    """Of the account with this key (see `make_key`)."""
+    return sa.func.lower(intent.c.userid) == key
+
+
 # Made once: they belong to every pass or step, and building a statement costs more than running it.
 _INSERT: Final = sa.insert(intent)
 _OPEN: Final = (
@@ -304,7 +312,7 @@ _OPEN: Final = (
         intent.c.password.is_not(None),
         OPEN_OUTCOMES,
         intent.c.server_id == sa.bindparam("server"),
-        sa.func.lower(intent.c.userid) == sa.bindparam("key"),
+        _is_named(sa.bindparam("key")),
     )
     .order_by(intent.c.id.desc())
 )
@@ -329,7 +337,3 @@ def _counts_since(since: datetime | sa.ColumnElement[datetime]) -> sa.ColumnElem
     """Begun after a time, and not certainly without effect."""
     is_possible = sa.or_(intent.c.outcome.is_(None), intent.c.outcome != Outcome.FAILED.value)
     return sa.and_(intent.c.begun_at > since, is_possible)
-
-
-def _is_named(userid: str) -> sa.ColumnElement[bool]:
-    return sa.func.lower(intent.c.userid) == make_key(userid)

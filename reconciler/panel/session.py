@@ -41,7 +41,7 @@ def opening(config: Config, kind: str, object_name: str) -> Iterator[Application
     Raises:
         PanelError: something failed.
     """
-    with telling(kind, object_name), _opening_rest(config, open_billing_of(config)) as app:
+    with telling(kind, object_name), _opening_rest(config) as app:
         yield app
 
 
@@ -64,7 +64,7 @@ def opening_service(config: Config, kind: str, item_id: int) -> Iterator[Applica
 
 
 @contextmanager
-def _opening_rest(config: Config, billing: Billing) -> Iterator[Application]:
+def _opening_rest(config: Config, billing: Billing | None = None) -> Iterator[Application]:
     from reconciler.application import Application
 
     with Application(config, billing=billing) as app:

@@ -93,7 +93,7 @@ class Trouble:
     is_passing: bool = True
 
 
-LATE: Final = "gave no complete answer within 1 seconds|stopped answering"
+LATE: Final = "gave no complete answer within 4 seconds|stopped answering"
 TROUBLES: Final = (
     Trouble("port closed", stop, "no connection to 127.0.0.1:", "unreachable"),
     Trouble("hangs", add_fault("status", "hang"), LATE, "no answer"),
@@ -139,7 +139,7 @@ TROUBLES: Final = (
 )
 
 
-SHORT: Final = {"nextcloud": {"timeout": "1s", "total_timeout": "1s", "connect_timeout": "1s"}}
+SHORT: Final = {"nextcloud": {"timeout": "4s", "total_timeout": "4s", "connect_timeout": "4s"}}
 
 
 @dataclass
@@ -247,7 +247,10 @@ def test_a_server_that_comes_back_is_served_at_the_next_cycle(fleet: Fleet) -> N
         cloud.maintenance = cloud.logins.is_token_auth_enforced = False
         cloud.stop()
         cloud.start()
+    config = world.land.config_path
+    config.write_text(config.read_text().replace('"4s"', '"60s"'))  # nothing hangs now: a slow machine may
     world.wait(minutes=11)
     report = world.once()
-    assert {int(name.split()[1]) for name in report.servers} == fleet.troubled.keys() - back
+    left_out = {int(name.split()[1]) for name in report.servers}
+    assert left_out == fleet.troubled.keys() - back, report.servers
     assert all(world.is_delivered(item) for number in back for item in fleet.items[number])

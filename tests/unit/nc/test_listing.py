@@ -211,7 +211,7 @@ def test_owncloud_reads_the_wanted_accounts_and_only_names_the_others() -> None:
 
 
 def test_owncloud_asks_side_by_side_but_never_more_than_allowed() -> None:
-    gate = threading.Barrier(4, timeout=10)
+    gate = threading.Barrier(4, timeout=60)
 
     def wait(seen: Seen) -> Reply:
         gate.wait()

@@ -43,7 +43,7 @@ def run(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]
 def test_process_serves_and_ends_with_its_standard_input() -> None:
     options = ("--product", "owncloud", "--path", "/oc", "--accounts", "3", "--stop-with-stdin")
     with run(*options) as (process, ready):
-        with urllib.request.urlopen(f"{ready['base_url']}/status.php", timeout=10) as response:
+        with urllib.request.urlopen(f"{ready['base_url']}/status.php", timeout=60) as response:
             assert json.load(response)["productname"] == "ownCloud"
             assert ready["instance_id"] in str(response.headers)
         assert process.stdin is not None

@@ -189,7 +189,7 @@ class _Adoption:
             # What billing once named for it must not make it a namesake of the service that has it now.
             named = {"desired_server_id": None, "desired_key": None, "wish": None}
             values = named | to_values(forget_account(former.memory))
-            services.record(lease, self._app.clock(), **values)
+            services.record(lease, self._app.clock(), values)
         why = f"its account {account.userid} was given to service {self._item_id}"
         note_by_hand(self._app, former_id, "adopt", self._actor, why, server_id=self._server.id)
 
@@ -208,19 +208,16 @@ class _Adoption:
                 userid=account.userid,
                 is_provisioned=True,
             )
-        app.journal.services.record(
-            self._lease, app.clock(), **to_values(dataclasses.replace(memory, quarantine_reason=None))
+        entry = HistoryEntry(
+            item_id=self._item_id,
+            server_id=self._server.id,
+            at=app.clock(),
+            actor=self._actor,
+            action="adopt",
+            wanted=f"the account {account.userid}",
+            observed=describe_account(account),
+            result="done",
+            why="an operator gave it to the service",
         )
-        app.journal.history.add(
-            HistoryEntry(
-                item_id=self._item_id,
-                server_id=self._server.id,
-                at=app.clock(),
-                actor=self._actor,
-                action="adopt",
-                wanted=f"the account {account.userid}",
-                observed=describe_account(account),
-                result="done",
-                why="an operator gave it to the service",
-            )
-        )
+        values = to_values(dataclasses.replace(memory, quarantine_reason=None))
+        app.journal.services.record(self._lease, app.clock(), values, entry=entry)

@@ -85,7 +85,7 @@ class Changes:
         observed = one.observed
         if observed is None:
             raise AssertionError("an account that is not there cannot be adopted")
-        self._note(one, server, Step(StepKind.ADOPT, observed.userid), "done")
+        entry = self._make_entry(one, server, Step(StepKind.ADOPT, observed.userid), "done", None)
         one.result.steps.append(StepKind.ADOPT)
         self._recorder.remember(
             one,
@@ -97,6 +97,7 @@ class Changes:
                 is_provisioned=True,
             ),
         )
+        self._recorder.note_adoption(one, entry)
 
     def _note(
         self, one: OnePass, server: CloudServer, step: Step, result: str, why: str | None = None
@@ -146,7 +147,7 @@ class Changes:
             step.userid,
             self._clock(),
             proved_id=known[0] if known and is_proved else None,
-            service_values=to_values(memory),
+            service_values=one.take_unrecorded() | to_values(memory),
         )
         one.memory = memory
 
@@ -230,7 +231,14 @@ class Changes:
     ) -> Begun:
         before, after = describe_account(one.observed), describe_step(step)
         return self._journal.intents.begin(
-            one.lease, server.id, step, before=before, after=after, password=password, now=now
+            one.lease,
+            server.id,
+            step,
+            before=before,
+            after=after,
+            password=password,
+            now=now,
+            service_values=one.take_unrecorded(),
         )
 
     def _carry_out(

@@ -101,6 +101,14 @@ class Delivery:
             self._journal.intents.mark_delivered(one.lease, self._clock(), latest_id=undelivered[0])
         return True
 
+    def find_news(self, one: OnePass, state: ServiceState) -> str | None:
+        """What the service's card is to say once the pass ends in a state; None when it says so already."""
+        desired = one.desired
+        if desired is None or desired.wish not in SOLD_WISHES or not self._is_writing:
+            return None
+        text = describe_state(state, one.record.attempts + 1, self._card_language)
+        return None if text == desired.card_state else text
+
     def show_state(self, one: OnePass) -> None:
         """Make the service's card say how the pass has left the account.
 
@@ -109,17 +117,14 @@ class Delivery:
         Raises:
             LeaseLost: another worker has the service by now, and says it himself.
         """
-        desired, result = one.desired, one.result
-        if desired is None or desired.wish not in SOLD_WISHES or not self._is_writing:
-            return
-        text = describe_state(result.state, one.record.attempts + 1, self._card_language)
-        if text in {None, desired.card_state}:
+        text = self.find_news(one, one.result.state)
+        if text is None:
             return
         self._check_lease(one)
         try:
-            self._writer.write_card(desired.item_id, Card(state=text))
+            self._writer.write_card(one.lease.item_id, Card(state=text))
         except BillingError as error:
-            _log.log("warning", "card not written", service=desired.item_id, error=str(error))
+            _log.log("warning", "card not written", service=one.lease.item_id, error=str(error))
 
     def _check_lease(self, one: OnePass) -> None:
         self._journal.leases.extend(one.lease, self._clock())

@@ -13,7 +13,7 @@ from typing import Any, Final
 from reconciler.clock import Clock
 from reconciler.fleet import CloudServer
 from reconciler.guards import Guard
-from reconciler.journal import CONVERGING, Journal, Lease, ServiceRecord
+from reconciler.journal import CONVERGING, HistoryEntry, Journal, Lease, ServiceRecord
 from reconciler.remembering import get_agreed_email, make_mark, to_values
 from states import (
     DesiredService,
@@ -123,21 +123,28 @@ class OnePass:
     tried: dict[Step, Exception | None] = field(default_factory=dict)
     unconverged_since: datetime | None = None
     unconverged_kind: str | None = None
+    unrecorded: dict[str, Any] = field(default_factory=dict)
+    is_lease_given_back: bool = False
+
+    def take_unrecorded(self) -> dict[str, Any]:
+        """The columns of the service's row that go into the pass's next write to the journal."""
+        values, self.unrecorded = self.unrecorded, {}
+        return values
 
 
 class PassRecorder:
     """Writes into the journal how a service stands, and how its pass ended.
 
-    Every method may raise `LeaseLost`: another worker has the service by now, and what this one knows of it
-    is no longer so.
+    Every method but `remember` may raise `LeaseLost`: another worker has the service by now, and what this
+    one knows of it is no longer so.
     """
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal: Final = journal
         self._clock: Final = clock
 
-    def settle(self, one: OnePass) -> None:
-        """Record that the pass ended well."""
+    def settle(self, one: OnePass, *, gives_lease_back: bool) -> None:
+        """Record that the pass ended well, and give its lease back with the same write if it is the last."""
         values: dict[str, Any] = {
             "attempts": 0,
             "next_attempt_at": None,
@@ -157,7 +164,8 @@ class PassRecorder:
                 values["applied_email"] = agreed or one.memory.applied_email
         elif one.memory.state is ServiceState.QUARANTINED:
             values["last_error"] = one.result.error = one.result.reason
-        self._journal.services.record(one.lease, self._clock(), **values)
+        self._write(one, gives_lease_back=gives_lease_back, **values)
+        one.is_lease_given_back = gives_lease_back
         one.result.state = one.memory.state
 
     def back_off(self, one: OnePass, error: str) -> None:
@@ -166,9 +174,8 @@ class PassRecorder:
         attempts = one.record.attempts + 1
         ceiling = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2 ** min(attempts, 20))
         delay = ceiling * random.random()  # noqa: S311 - full jitter, not a secret
-        self._journal.services.record(
-            one.lease,
-            self._clock(),
+        self._write(
+            one,
             state=ServiceState.BACKOFF.value,
             reason=error,
             since=self._clock() if one.memory.state is not ServiceState.BACKOFF else one.record.since,
@@ -182,9 +189,8 @@ class PassRecorder:
     def quarantine(self, one: OnePass, reason: str, guard: Guard | None = None) -> None:
         """Record that a person must decide, until billing wants something else."""
         advance(one.memory.state, ServiceState.QUARANTINED)
-        self._journal.services.record(
-            one.lease,
-            self._clock(),
+        self._write(
+            one,
             state=ServiceState.QUARANTINED.value,
             reason=reason,
             since=self._clock(),
@@ -210,18 +216,34 @@ class PassRecorder:
         }
         if blocked.step is not None:  # without one it is not known whether it waits for another step now
             values["blocked_step"] = blocked.step
-        self._journal.services.record(one.lease, self._clock(), **values)
+        self._write(one, **values)
         one.result.blocked_by, one.result.guard = reason, guard
 
     def remember(self, one: OnePass, memory: Memory) -> None:
-        """Record a new memory of the service."""
+        """Have a new memory of the service recorded, with the next write: alone it is worth none.
+
+        It says what a look has shown, and the next look would show it again.
+        """
         values = to_values(memory)
         if memory.state is not one.memory.state:
             values |= {"since": self._clock(), "reason": one.result.reason}
             values |= self._follow(one, memory.state)
-        self._journal.services.record(one.lease, self._clock(), **values)
+        one.unrecorded |= values
         one.memory = memory
         one.result.state = memory.state
+
+    def flush(self, one: OnePass) -> None:
+        """Record what was remembered and no other write has taken with it."""
+        if one.unrecorded:
+            self._write(one)
+
+    def note_adoption(self, one: OnePass, entry: HistoryEntry) -> None:
+        """Record what was remembered, and in the history that an account was taken for ours."""
+        self._journal.services.record(one.lease, self._clock(), one.take_unrecorded(), entry=entry)
+
+    def _write(self, one: OnePass, *, gives_lease_back: bool = False, **values: Any) -> None:
+        changed = one.take_unrecorded() | values
+        self._journal.services.record(one.lease, self._clock(), changed, gives_lease_back=gives_lease_back)
 
     def _follow(self, one: OnePass, state: ServiceState) -> dict[str, Any]:
         """How long the service has not been as it should be, now that it comes to a state."""

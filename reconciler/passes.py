@@ -138,37 +138,22 @@ class Reconciler:
         lease = self._journal.leases.acquire(item_id, self._holder, self._clock())  # step 1
         if lease is None:
             return PassResult(item_id, is_busy=True, error="another worker has the service")
+        one: OnePass | None = None
+        started = time.monotonic()
         try:
-            return self._run(lease, actor, order)
+            one = self._begin(lease, actor, order)
+            self._work(one)
+        except ServiceUnknown as unknown:
+            return PassResult(item_id, reason=str(unknown), error=str(unknown))
         except LeaseLost as error:
             # It slept for long: whatever it knows of the service may not be so any more.
             _log.log("warning", "pass given up", service=item_id, error=str(error))
             return PassResult(item_id, is_busy=True, error=str(error))
         finally:
-            self._journal.leases.release(lease, self._clock())
-
-    def _run(self, lease: Lease, actor: str, order: Order | None) -> PassResult:
-        started = time.monotonic()
-        try:
-            one = self._begin(lease, actor, order)
-        except ServiceUnknown as unknown:
-            return PassResult(lease.item_id, reason=str(unknown), error=str(unknown))
-        self._work(one)
-        result = one.result
-        _log.log(
-            "warning" if result.error or result.blocked_by else "info",
-            "pass",
-            service=result.item_id,
-            server=result.server_id,
-            state=result.state,
-            steps=",".join(result.steps) or None,
-            error=result.error,
-            blocked_by=result.blocked_by,
-            stopped=result.is_stopped or None,
-            reason=result.reason,
-            duration=time.monotonic() - started,
-        )
-        return result
+            if one is None or not one.is_lease_given_back:
+                self._journal.leases.release(lease, self._clock())
+        _tell(one.result, time.monotonic() - started)
+        return one.result
 
     def _work(self, one: OnePass) -> None:
         """Steps 3 to 8; whatever comes of it stands in the result and in the journal."""
@@ -185,6 +170,7 @@ class Reconciler:
             self.changes.settle_resets(one)
             self.delivery.tell(one)
         except PassStopped:
+            self._recorder.flush(one)
             result.is_stopped = True
             return
         except PassBlocked as blocked:
@@ -204,7 +190,8 @@ class Reconciler:
             self._recorder.back_off(one, str(error))
             return  # billing takes nothing now
         else:
-            self._recorder.settle(one)
+            is_last = self.delivery.find_news(one, one.memory.state) is None
+            self._recorder.settle(one, gives_lease_back=is_last)
         self.delivery.show_state(one)
 
     def examine(self, lease: Lease, actor: str) -> tuple[OnePass, Verdict]:
@@ -223,6 +210,7 @@ class Reconciler:
             if one.server is not None:
                 one.server.ensure_ready()
                 self._look(one)
+        self._recorder.flush(one)
         return one, self._judge(one)
 
     def _begin(self, lease: Lease, actor: str, order: Order | None = None) -> OnePass:
@@ -337,3 +325,20 @@ class Reconciler:
 
     def _find_namesake(self, one: OnePass) -> int | None:
         return self._journal.services.find_namesake(one.desired) if one.desired else None
+
+
+def _tell(result: PassResult, seconds: float) -> None:
+    """A line of the log for a pass."""
+    _log.log(
+        "warning" if result.error or result.blocked_by else "info",
+        "pass",
+        service=result.item_id,
+        server=result.server_id,
+        state=result.state,
+        steps=",".join(result.steps) or None,
+        error=result.error,
+        blocked_by=result.blocked_by,
+        stopped=result.is_stopped or None,
+        reason=result.reason,
+        duration=seconds,
+    )

@@ -77,8 +77,11 @@ class Intents:
         after: str,
         password: str | None,
         now: datetime,
+        service_values: dict[str, Any] | None = None,
     ) -> Begun:
-        """Record what is about to be done; only then may it be done.
+        """Record what is about to be done, and what else there is to record of the service.
+
+        Only then may it be done.
 
         Raises:
             LeaseLost: the service was taken by another worker: it must not be done.
@@ -103,6 +106,8 @@ class Intents:
                 },
             )
             key = result.inserted_primary_key
+            if service_values:
+                update_row(connection, held.item_id, **service_values)
         assert key is not None  # noqa: S101 - an insert of one row always has one
         return Begun(int(key[0]), held, server_id, step)
 

@@ -76,23 +76,23 @@ class Leases:
             connection.execute(_RELEASE, given_back)
 
 
-def extend(connection: sa.Connection, held: Lease, now: datetime) -> None:
-    """Make sure, within a transaction, that a lease still is held, and extend it.
+def extend(connection: sa.Connection, held: Lease, now: datetime, *, gives_back: bool = False) -> None:
+    """Make sure, within a transaction, that a lease still is held, and extend it or give it back.
 
     Raises:
         LeaseLost: it has expired or has changed hands.
     """
-    if not is_extended(connection, held, now):
+    if not is_extended(connection, held, now, gives_back=gives_back):
         raise LeaseLost(f"service {held.item_id} was taken by another worker meanwhile")
 
 
-def is_extended(connection: sa.Connection, held: Lease, now: datetime) -> bool:
-    """Extend a lease within a transaction; False when it has expired or has changed hands."""
+def is_extended(connection: sa.Connection, held: Lease, now: datetime, *, gives_back: bool = False) -> bool:
+    """Extend a lease or give it back within a transaction; False when it has expired or has changed hands."""
     values = {
         "held_item": held.item_id,
         "held_epoch": held.epoch,
         "at": now,
-        "until": now + timedelta(seconds=LEASE_SECONDS),
+        "until": now - _LONG_AGO if gives_back else now + timedelta(seconds=LEASE_SECONDS),
     }
     return connection.execute(_EXTEND, values).rowcount == 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from reconciler.journal.history import HistoryEntry, insert_entries
 from reconciler.journal.leases import Lease, extend
 from reconciler.journal.store import Store
 from reconciler.journal.tables import UtcTime, hold, intent, service
@@ -249,15 +250,32 @@ class Services:
         with self._store.read() as connection:
             return connection.execute(_NAMESAKE, place).scalar()
 
-    def record(self, held: Lease, now: datetime, **values: Any) -> None:
+    def record(
+        self,
+        held: Lease,
+        now: datetime,
+        values: Mapping[str, Any],
+        *,
+        entry: HistoryEntry | None = None,
+        gives_lease_back: bool = False,
+    ) -> None:
         """Change columns of the row of a service that a worker has.
+
+        Args:
+            held: the service.
+            now: the time.
+            values: by column.
+            entry: what the history is to tell of it.
+            gives_lease_back: the worker has it no more after this.
 
         Raises:
             LeaseLost: it has it no more; nothing was changed.
         """
         with self._store.write(is_lazy=True) as connection:
-            extend(connection, held, now)
+            extend(connection, held, now, gives_back=gives_lease_back)
             update_row(connection, held.item_id, **values)
+            if entry is not None:
+                insert_entries(connection, [entry])
 
     def update(self, item_id: int, **values: Any) -> None:
         """Change columns of one service's row, whoever has the service."""

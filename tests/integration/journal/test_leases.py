@@ -110,22 +110,22 @@ def test_lease_that_was_given_back_is_not_extended(journal: Journal) -> None:
 def test_row_of_a_service_is_changed_only_by_whoever_has_it(journal: Journal) -> None:
     journal.services.note_desired([make_desired(7)], NOW)
     lost = take(journal)
-    journal.services.record(lost, NOW, attempts=1)
+    journal.services.record(lost, NOW, {"attempts": 1})
     after = NOW + LEASE
     other = take(journal, now=after)
     with pytest.raises(LeaseLost):
-        journal.services.record(lost, after, attempts=2)
+        journal.services.record(lost, after, {"attempts": 2})
     record = journal.services.get(7)
     assert record is not None
     assert (record.attempts, record.version) == (1, 1)
-    journal.services.record(other, after, attempts=3)
+    journal.services.record(other, after, {"attempts": 3})
 
 
 def test_every_record_of_a_pass_extends_its_lease(journal: Journal) -> None:
     held = take(journal)
     for number in range(1, 4):
         late = NOW + number * (LEASE - MOMENT)
-        journal.services.record(held, late, attempts=number)
+        journal.services.record(held, late, {"attempts": number})
     assert journal.leases.acquire(7, "two", late + LEASE - MOMENT) is None
     journal.leases.extend(held, late + LEASE - MOMENT)
     with pytest.raises(LeaseLost):

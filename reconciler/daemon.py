@@ -161,12 +161,12 @@ class Daemon:
         return app
 
     def _begin(self) -> bool:
-        """The first read of billing; tried until it succeeds. False when told to end before."""
+        """The first look at billing; tried until it succeeds. False when told to end before."""
         pause = _RETRY_SECONDS[0]
         while not self._stop.is_set():
             self._notifier.extend(pause + 120.0)
             try:
-                self._watch.read_everything()
+                self._watch.begin()
             except (BillingError, JournalError) as error:
                 _log.log("error", "not ready", error=str(error), again_in=pause)
                 self._notifier.status(f"waiting: {error}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import resource
-import sys
 
 
 def forbid_core_files() -> None:
@@ -19,12 +18,3 @@ def collect_seldom() -> None:
     thrown away a moment later without that search: it takes a tenth to a fifth of the time.
     """
     gc.set_threshold(10_000, 50, 50)
-
-
-def switch_often() -> None:
-    """Have threads hand over Python's lock after 0.5 ms, not 5.
-
-    A thread gives it up for each call of SQLite and then waits for it again; with the journal's write lock in
-    its hand all other workers wait with it, ten times in a transaction.
-    """
-    sys.setswitchinterval(0.0005)

@@ -6,6 +6,7 @@ is looked at freshly by a pass.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -18,7 +19,9 @@ from reconciler.dispatcher import Dispatcher, SharedApplication
 from reconciler.jobs import Jobs
 from reconciler.journal import Due, Journal, Request
 from reconciler.journal.daemons import BEAT_SECONDS
+from reconciler.logs import get_logger
 from reconciler.metrics import Metrics
+from reconciler.one_pass import PassStopped
 from reconciler.operations import lift_quarantine
 from reconciler.scans import Scans
 from reconciler.workqueue import Priority, WorkQueue
@@ -30,7 +33,12 @@ _HOUSEKEEPING_INTERVAL: Final = timedelta(hours=1)
 _TAKE_OVER_INTERVAL: Final = timedelta(seconds=30)
 _JITTER_SHARE: Final = 0.1
 _KEPT_REQUESTS: Final = timedelta(days=7)
+_CATCH_UP: Final = "catch_up"
+_CATCH_UP_INTERVAL: Final = timedelta(seconds=15)
+"""How long after a failed beginning the next one; there is one at a time."""
 _CHUNK: Final = 1000
+
+_log = get_logger("daemon")
 
 
 class Watch:
@@ -72,6 +80,7 @@ class Watch:
         self._started_at: Final = clock()
         self._tracker: ChangeTracker = self._app.billing.track_changes()
         self.jobs: Final = Jobs()
+        self._is_caught_up = False
 
     @property
     def _app(self) -> Application:
@@ -79,8 +88,8 @@ class Watch:
 
     # -- the start
 
-    def read_everything(self) -> None:
-        """Find out what has changed since the last run, and take up what it left.
+    def begin(self) -> None:
+        """Find out whether work can begin, how many services there are, and what the last run left.
 
         Raises:
             BillingError, JournalError: it could not be found out; to be tried again.
@@ -89,25 +98,36 @@ class Watch:
         self._metrics.know_servers(app.fleet.refresh())
         app.reconciler.refresh_tariffs()
         self._tracker.poll()  # the measure for all later polls; what changes from now on is seen by them
-        counts = {server.id: 0 for server in app.fleet.list()}
-        chunk: list[DesiredService] = []
-        for desired in app.billing.list_services(with_passwords=False):
-            if self._is_stopping():
-                return
-            if desired.server_id is not None:
-                counts[desired.server_id] = counts.get(desired.server_id, 0) + 1
-                chunk.append(desired)
-            if len(chunk) == _CHUNK:
-                self._note_changed(chunk)
-                chunk = []
-        self._note_changed(chunk)
-        app.reconciler.guards.record_read(counts)
+        app.reconciler.guards.record_read(app.billing.count_services())
         self._metrics.desired_read_at = self._clock()
         self._add_due(app.journal.overview.list_unfinished())
         undelivered = app.journal.services.load(sorted(app.journal.intents.list_undelivered()))
         for item_id, record in undelivered.items():
             self._queue.add(item_id, record.server_id, Priority.CHANGE)
         self._take(app.journal.requests.take_over(self._holder))
+
+    def _catch_up(self) -> None:
+        """Read all of billing, once, for what has changed while no daemon ran.
+
+        It takes a minute where there are a million services: what changes meanwhile, or is asked for, is
+        worked on beside it.
+        """
+        started = time.monotonic()
+        app, count = self._app, 0
+        chunk: list[DesiredService] = []
+        for desired in app.billing.list_services(with_passwords=False):
+            if self._is_stopping():
+                raise PassStopped
+            count += 1
+            if desired.server_id is not None:
+                chunk.append(desired)
+            if len(chunk) == _CHUNK:
+                self._note_changed(chunk)
+                chunk = []
+        self._note_changed(chunk)
+        self._is_caught_up = True
+        self.jobs.drop(_CATCH_UP)
+        _log.log("info", "billing read", services=count, duration=time.monotonic() - started)
 
     def _note_changed(self, services: list[DesiredService]) -> None:
         """Have passes made over services that billing wants otherwise than when we looked last.
@@ -133,6 +153,8 @@ class Watch:
         every(timedelta(seconds=BEAT_SECONDS), "beat", self._beat, first_in=timedelta(0))
         every(_TAKE_OVER_INTERVAL, "take_over", self._take_over)
         every(_HOUSEKEEPING_INTERVAL, "housekeeping", self._keep_house, first_in=timedelta(minutes=1))
+        if not self._is_caught_up:
+            every(_CATCH_UP_INTERVAL, _CATCH_UP, self._catch_up, first_in=timedelta(0))
         self._schedule_scans()
         self.jobs.start()
 

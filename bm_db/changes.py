@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from sqlalchemy import Connection
@@ -26,6 +27,8 @@ RARE_EVERY_POLLS: Final = 24
 """How many polls it takes by default to look at everything that changes rarely: two minutes at 5 s a poll."""
 
 _BUCKETS_A_READ: Final = 64
+_BUCKETS_LEARNT_A_POLL: Final = 128
+"""How many buckets are learnt service by service in one poll: a second's work for some 30,000 services."""
 
 Reading = Callable[[], AbstractContextManager[tuple[Connection, Schema]]]
 
@@ -58,6 +61,10 @@ class ChangeTracker:
     ``username`` and, beside add-on quotas, quotas in parameters) is costly to look at: each poll looks at a
     part of it, so that a change there is seen after ``rare_every`` polls at the latest.
 
+    The first poll remembers all buckets, but only some of them service by service; the next ones learn the
+    rest, so that a million services do not keep the daemon from beginning. A change in a bucket not learnt
+    yet makes all its services suspects, and a service that vanishes from it is left to the scans.
+
     It holds 24 bytes a service. Its queries lock nothing and need only SELECT.
     """
 
@@ -79,6 +86,7 @@ class ChangeTracker:
         self._next_rare = 0
         self._plans: set[int] = set()
         self._services = _Services()
+        self._unlearnt: dict[int, None] = {}
 
     def poll(self) -> Changes:
         """Find out what has changed since the last poll that succeeded, all as of one moment.
@@ -95,25 +103,35 @@ class ChangeTracker:
             first, end = self._choose_rare(sorted(frequent))
             rare = reader.sum_rare(first, end)
             known = {bucket: self._rare[bucket] for bucket in self._rare if first <= bucket < end}
-            suspects = sorted(_differ(self._frequent, frequent) | _differ(known, rare))
-            chunks = [suspects[at : at + _BUCKETS_A_READ] for at in range(0, len(suspects), _BUCKETS_A_READ)]
+            if self._is_first:
+                suspects, unlearnt = set(), dict.fromkeys(sorted(frequent.keys() | rare.keys()))
+            else:
+                suspects = _differ(self._frequent, frequent) | _differ(known, rare)
+                unlearnt = self._unlearnt
+            buckets = sorted(suspects.union(islice(unlearnt, _BUCKETS_LEARNT_A_POLL)))
+            chunks = [buckets[at : at + _BUCKETS_A_READ] for at in range(0, len(buckets), _BUCKETS_A_READ)]
             read = [(chunk, _Services(reader.list_services(chunk))) for chunk in chunks]
             found_plans = plans.union(*(services.plans for _, services in read))
             if found_plans != plans:
                 # What is remembered of the new plans' add-ons must be of this moment too.
                 frequent = reader.sum_frequent(found_plans)
+            counts = reader.count_services() if len(unlearnt) > len(buckets) else None
         changed: set[int] = set()
         for chunk, services in read:
             for bucket in chunk:
                 found = self._services.take_over(bucket, services)
-                changed.update(() if self._is_first else found)
+                if bucket in suspects:
+                    changed |= found
         changes = Changes(
             items=frozenset(changed),
             is_tariff_change=not self._is_first and tariffs != self._tariffs,
             is_server_change=not self._is_first and servers != self._servers,
-            counts={server_id: self._services.counts[server_id] for server_id in reader.server_ids},
+            counts=counts or {each: self._services.counts[each] for each in reader.server_ids},
             is_first=self._is_first,
         )
+        self._unlearnt = unlearnt
+        for bucket in buckets:
+            unlearnt.pop(bucket, None)
         self._is_first, self._tariffs, self._servers = False, tariffs, servers
         self._frequent = frequent
         for bucket in known:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import event, text
 
 from bm_db import Billing, ChangeTracker, errors
+from bm_db import changes as changes_module
 from tests.databases import DatabaseServer
 from tests.integration.bm_db.conftest import BillingUnderTest, Maker
 
@@ -39,6 +40,12 @@ def get_row_id(world: BillingUnderTest, table_name: str, **columns: object) -> i
     with world.engine.connect() as connection:
         rows = connection.execute(table.select().filter_by(**columns).order_by(table.c.id))
         return int(rows.mappings().all()[0]["id"])
+
+
+@pytest.fixture
+def few_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each poll learns the services of two buckets only, so that a small database has the rest to come."""
+    monkeypatch.setattr(changes_module, "_BUCKETS_LEARNT_A_POLL", 2)
 
 
 @contextmanager
@@ -663,3 +670,66 @@ def test_memory_is_small(make_billing: Maker) -> None:
         tracemalloc.stop()
     assert held_bytes < 10_000 * 50
     assert tracker.poll().counts == {world.server_id: 10_000}
+
+
+PLACES = [1000 * number + extra for number in range(1, 6) for extra in (0, 1)]
+"""Item ids in five buckets, two services in each."""
+
+
+@pytest.mark.usefixtures("few_are_learnt")
+def test_what_is_learnt_bit_by_bit_is_no_change(world: BillingUnderTest) -> None:
+    spread(world, PLACES)
+    tracker = start(world)
+    for _ in range(4):
+        changes = tracker.poll()
+        assert (changes.items, changes.counts) == (frozenset(), {world.server_id: len(PLACES)})
+    world.sandbox.set_status(PLACES[-1], 3)
+    assert tracker.poll().items == {PLACES[-1]}
+
+
+@pytest.mark.usefixtures("few_are_learnt")
+@pytest.mark.parametrize("kind", ["status", "user name", "e-mail"])
+def test_change_before_its_bucket_is_learnt_makes_all_its_services_suspects(
+    world: BillingUnderTest, kind: str
+) -> None:
+    users = spread(world, PLACES)
+    tracker = start(world)
+    known, unknown = PLACES[0], PLACES[-1]
+    for item_id in (known, unknown):
+        if kind == "e-mail":
+            world.sandbox.change("user", users[item_id], email="new@example.net")
+        else:
+            EVERYWHERE[kind](world, item_id)
+    assert tracker.poll().items == {known, PLACES[-2], unknown}
+    assert [tracker.poll().items for _ in range(3)] == [frozenset()] * 3
+    world.sandbox.set_status(unknown, 1)
+    assert tracker.poll().items == {unknown}, "by now it is known"
+
+
+@pytest.mark.usefixtures("few_are_learnt")
+def test_services_that_come_and_go_before_all_are_learnt_are_counted(world: BillingUnderTest) -> None:
+    spread(world, PLACES)
+    tracker = start(world)
+    world.sandbox.delete_service(PLACES[-1])
+    changes = tracker.poll()
+    assert changes.items == {PLACES[-2]}, "whoever is gone was not known: the scans find that"
+    assert changes.counts == {world.server_id: len(PLACES) - 1}
+    item_id = world.sell()
+    changes = tracker.poll()
+    assert item_id in changes.items
+    assert changes.counts == {world.server_id: len(PLACES)}
+    assert tracker.poll().items == frozenset()
+
+
+@pytest.mark.usefixtures("few_are_learnt")
+def test_failed_poll_learns_nothing_and_forgets_nothing(live: BillingUnderTest) -> None:
+    spread(live, PLACES)
+    tracker = start(live)
+    live.sandbox.set_status(PLACES[-1], 3)
+
+    def fail(_cursor: Any) -> None:
+        raise errors.BillingUnreachable("gone")
+
+    with pytest.raises(errors.BillingError), before_statement(live.billing, "email", fail):
+        tracker.poll()
+    assert tracker.poll().items == set(PLACES[-2:])

@@ -115,7 +115,14 @@ def main() -> int:
 def run_daemon(land: Landscape, port: int) -> Iterator[Process]:
     """The daemon as a process; its log goes into the landscape's folder."""
     command = [sys.executable, "-m", "reconciler.cli", "--config", str(land.config_path), "run"]
-    with (land.folder / "daemon.log").open("ab") as log, subprocess.Popen(command, stderr=log) as process:
+    environment = os.environ | {
+        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
+    }  # as its systemd unit has it
+    with (
+        (land.folder / "daemon.log").open("ab") as log,
+        subprocess.Popen(command, stderr=log, env=environment) as process,
+    ):
         try:
             yield Process(process, port)
         finally:

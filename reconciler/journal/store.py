@@ -182,7 +182,7 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         connection.isolation_level = None  # we begin our transactions ourselves, see on_begin
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
-        # Half a megabyte each, not two: there is a connection a thread, and the system caches the file as well.
+        # Half a megabyte, not two: each thread has a connection, and the system caches the file, too.
         connection.execute("PRAGMA cache_size = -512")
 
     @sa.event.listens_for(engine, "begin")

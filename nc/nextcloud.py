@@ -7,6 +7,7 @@ meanings, and never alone that something is missing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import ClassVar, Final
 
@@ -24,11 +25,13 @@ from nc.errors import (
     NotAdministrator,
     PermissionRefused,
     QuotaRefused,
+    ServerTimeout,
     WeakPassword,
 )
-from nc.exchange import Answer
+from nc.exchange import Answer, Exchange
 from nc.ids import check_groupid, check_userid, encode_id
-from nc.model import Product
+from nc.model import Product, ServerConnection
+from nc.paging import PageSize
 from states.model import ObservedAccount, SoldQuota
 
 _NOT_FOUND: Final = 404
@@ -73,6 +76,10 @@ class NextcloudDialect(Dialect):
         113: PermissionRefused,
     }
 
+    def __init__(self, exchange: Exchange, connection: ServerConnection) -> None:
+        super().__init__(exchange, connection)
+        self._pages = PageSize(connection.page_size, connection.total_timeout_seconds)
+
     def get_account(self, userid: str) -> ObservedAccount | None:
         """One account; None only for HTTP 404 with OCS 404 that is not about an unknown call.
 
@@ -94,13 +101,11 @@ class NextcloudDialect(Dialect):
         page of its own) advances every backend by no more than was asked. What moved between two
         pages may come twice, and is given once. A server that ignores the offset is noticed.
         """
-        limit = max(1, self._connection.page_size)
         seen: set[str] = set()
         offset = idle_pages = 0
         while idle_pages < _MAX_IDLE_PAGES:
-            query = (("limit", str(limit)), ("offset", str(offset)))
-            call = self._get("list_accounts", "/users/details", "the accounts", query)
-            page = self._exchange.perform(call, lambda answer, call=call: self._judge_page(call, answer))  # type: ignore[misc]
+            limit = self._pages.current
+            page = self._read_page(limit, offset)
             if not page:
                 return
             offset += min(len(page), limit)
@@ -110,6 +115,18 @@ class NextcloudDialect(Dialect):
                     seen.add(account.userid)
                     idle_pages = 0
                     yield account
+
+    def _read_page(self, limit: int, offset: int) -> list[ObservedAccount]:
+        query = (("limit", str(limit)), ("offset", str(offset)))
+        call = self._get("list_accounts", "/users/details", "the accounts", query)
+        started = time.monotonic()
+        try:
+            page = self._exchange.perform(call, lambda answer: self._judge_page(call, answer))
+        except ServerTimeout:
+            self._pages.note_timeout()
+            raise
+        self._pages.note(len(page), time.monotonic() - started)
+        return page
 
     def create_account(
         self, userid: str, password: str, quota: SoldQuota, email: str | None, groups: Sequence[str]

@@ -27,6 +27,8 @@ from reconciler.usage import record_usage, refresh_cards
 from reconciler.workqueue import WorkQueue
 
 _MOST_AT_ONCE: Final = 4
+_REST_FACTOR: Final = 4
+"""A server is observed for at most a quarter of the time, and so of the requests that it may get."""
 _SLOW_SECONDS: Final = 60.0
 """A scan that takes longer waits for its server, and leaves its place to another."""
 
@@ -49,23 +51,34 @@ class Scans:
         self._metrics: Final = metrics
         self._on_end: Final = on_end
         self._lock: Final = threading.Lock()
-        self._wanted: dict[int, None] = {}
+        self._wanted: dict[int, bool] = {}
+        self._rest_until: dict[int, float] = {}
         self._running: dict[int, float] = {}
         self._usage_at: dict[int, float] = {}
         self._cards_due: set[int] = set()
         self._writing_cards: Final = threading.Lock()
 
-    def want(self, server_id: int) -> None:
-        """Have a server scanned soon; one that is being scanned is scanned once more."""
+    def want(self, server_id: int, *, is_routine: bool = False) -> None:
+        """Have a server scanned soon; one that is being scanned is scanned once more.
+
+        Args:
+            server_id: which one.
+            is_routine: nothing has happened: a server that took long may rest first.
+        """
         with self._lock:
-            self._wanted[server_id] = None
+            self._wanted[server_id] = is_routine and self._wanted.get(server_id, True)
 
     def turn(self) -> None:
         """Start the scans that may be started."""
         now = time.monotonic()
         with self._lock:
             active = sum(1 for started in self._running.values() if now - started < _SLOW_SECONDS)
-            ready = [server_id for server_id in self._wanted if server_id not in self._running]
+            ready = [
+                server_id
+                for server_id, is_routine in self._wanted.items()
+                if server_id not in self._running
+                and not (is_routine and now < self._rest_until.get(server_id, 0.0))
+            ]
             chosen = ready[: max(0, _MOST_AT_ONCE - active)]
             for server_id in chosen:
                 del self._wanted[server_id]
@@ -117,6 +130,9 @@ class Scans:
         except CloudError as error:
             server.note_trouble(tell(server, error))
             raise
+        finally:
+            with self._lock:
+                self._rest_until[server.id] = started + _REST_FACTOR * (time.monotonic() - started)
         scan.suspects += find_vanished(app, get_read(), server_id=server.id)
         self._enqueue(app, server.id, scan.suspects)
         self._metrics.drift.replace(server.id, scan.differing)

@@ -182,13 +182,13 @@ class Watch:
             self.jobs.every(
                 interval,
                 name,
-                partial(self._want_scan, server.id),
+                partial(self._want_scan, server.id, is_routine=True),
                 first_in=first_in,
                 jitter_share=_JITTER_SHARE,
             )
 
-    def _want_scan(self, server_id: int) -> None:
-        self._scans.want(server_id)
+    def _want_scan(self, server_id: int, *, is_routine: bool = False) -> None:
+        self._scans.want(server_id, is_routine=is_routine)
         self._wake()
 
     def _poll(self) -> None:

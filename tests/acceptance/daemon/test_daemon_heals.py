@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
-from reconciler.sandbox.emulator import Fault
+from reconciler.sandbox.emulator import CloudEmulator, Fault
 from tests.acceptance.conftest import MakeWorld, World
 from tests.acceptance.daemon.running import make_settings, running
 
@@ -122,6 +124,28 @@ def test_drift_is_healed_by_the_next_scan_and_told_in_metrics(make_world: MakeWo
             ),
             "the metrics say so",
         )
+
+
+def test_a_server_is_observed_for_a_quarter_of_the_time_at_most(make_world: MakeWorld) -> None:
+    settings = make_settings(reconciler={"resync_interval": "1s"})
+    world = make_world(clouds=[CloudEmulator("nextcloud"), CloudEmulator("nextcloud")], settings=settings)
+    slow, quick = world.land.server_ids
+    for number in range(20):
+        world.land.clouds[0].add_account(f"somebody{number}")
+    world.land.clouds[0].settings.account_seconds = 0.05
+    least_seconds = 20 * 0.05
+
+    def list_starts(log: str, server_id: int) -> list[float]:
+        lines = re.findall(rf"^(\S+) info scan server={server_id} .*duration=([\d.]+)", log, re.MULTILINE)
+        return [datetime.fromisoformat(at).timestamp() - float(seconds) for at, seconds in lines]
+
+    with running(world) as daemon:
+        daemon.wait_for(lambda: len(list_starts(daemon.log, slow)) == 4, "some scans of the slow server")
+        starts = list_starts(daemon.log, slow)
+        assert len(list_starts(daemon.log, quick)) > len(starts)
+    # The first one finds the server in order; whatever happened meanwhile, the next routine ones keep away.
+    gaps = [later - earlier for earlier, later in pairwise(starts)]
+    assert all(gap >= 4 * least_seconds - 0.1 for gap in gaps), gaps
 
 
 def test_a_closed_service_is_deleted_when_its_grace_is_over(make_world: MakeWorld) -> None:

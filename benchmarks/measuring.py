@@ -21,17 +21,22 @@ from reconciler.process import collect_seldom
 ROUNDS = 5
 
 
-def read_options(description: str | None, **sizes: tuple[int, int]) -> argparse.Namespace:
+def read_options(
+    description: str | None, words: dict[str, str] | None = None, **sizes: tuple[int, int]
+) -> argparse.Namespace:
     """The command line of a benchmark.
 
     Args:
         description: of the benchmark.
+        words: options that are words, each with what stands for its value in the help.
         sizes: options that are numbers, each with its default and that of ``--full``.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--full", action="store_true", help="at full size")
     parser.add_argument("--json", type=Path, help="write the figures into this file")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    for name, value in (words or {}).items():
+        parser.add_argument(f"--{name}", metavar=value)
     for name, (quick, full) in sizes.items():
         parser.add_argument(f"--{name}", type=int, help=f"{quick} by default, {full} with --full")
     options = parser.parse_args()

@@ -3,11 +3,15 @@
 ``python -m benchmarks.scan``. Baselines, in turn with it: merely paging through the same accounts with the
 same client (the limit), and how event-driven modules look at a service: a listing with a search and a look,
 each with a connection and a log-in of its own. On ownCloud, which has no details in its listings: the looks.
+
+``--server URL`` measures a real Nextcloud instead (``BENCH_USER``, ``BENCH_PASSWORD``): it only reads,
+and compares listing all its accounts as a scan does with bare requests for the same pages.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -29,6 +33,8 @@ from reconciler.sandbox.landscape import Landscape
 LOOKED_AT = 20
 """So many services are looked at as event-driven modules do; they take half a second each."""
 CONCURRENCY = 4
+PAGE_SIZE = 200
+"""The configuration's default."""
 SETTINGS: dict[str, dict[str, object]] = {
     "nextcloud": {"concurrency": CONCURRENCY},
     "logging": {"level": "warning"},
@@ -38,7 +44,9 @@ READING = {"status", "login", "get_account", "list_accounts", "list_members", "l
 
 def main() -> int:
     """Measure and print; 1 when a cycle writes, or needs more requests than it may."""
-    options = read_options(__doc__, services=(2000, 10_000), owncloud=(300, 2000))
+    options = read_options(__doc__, {"server": "URL"}, services=(2000, 10_000), owncloud=(300, 2000))
+    if options.server:
+        return measure_real(options.server, options.rounds, options.json)
     count, report = options.services, Report(f"scan: {options.services} services in order")
     with world(count) as (land, cloud):
         cycles, pages = take_turns(options.rounds, lambda: run(land), lambda: page(cloud))
@@ -63,6 +71,29 @@ def main() -> int:
     report.add(f"ownCloud, {accounts} services; to the looks alone", cycles, "s", baseline=looks, most=1.15)
     report.save(options.json)
     return 1 if writes else 0
+
+
+def measure_real(url: str, rounds: int, json: Path | None) -> int:
+    """A real server's listing, and nothing but its pages; it logs in once for each."""
+    names = {"admin_user": "BENCH_USER", "admin_password": "BENCH_PASSWORD"}
+    missing = [name for name in names.values() if not os.environ.get(name)]
+    if missing:
+        sys.exit(f"benchmarks.scan --server: set {' and '.join(missing)} in the environment")
+    cloud = {"base_url": url} | {key: os.environ[name] for key, name in names.items()}
+    report = Report(f"scan: {url}")
+    listings, pages = take_turns(rounds, lambda: page(cloud), lambda: page_bare(cloud))
+    report.add("all accounts listed; to bare requests for the same pages", listings, "s", baseline=pages)
+    report.save(json)
+    return 0
+
+
+def page_bare(cloud: dict[str, str]) -> None:
+    """Ask for all pages, and understand no more than whether one is empty."""
+    with requests.Session() as session:
+        for offset in itertools.count(0, PAGE_SIZE):
+            answer = get(session, cloud, f"/details?format=json&limit={PAGE_SIZE}&offset={offset}")
+            if not answer.json()["ocs"]["data"]["users"]:
+                return
 
 
 @contextlib.contextmanager
@@ -102,14 +133,16 @@ def look_one_by_one(cloud: dict[str, str]) -> None:
                 get(session, cloud, path)
 
 
-def get(session: requests.Session, cloud: dict[str, str], path: str) -> None:
+def get(session: requests.Session, cloud: dict[str, str], path: str) -> requests.Response:
     """One bare request for users."""
-    session.get(
+    answer = session.get(
         f"{cloud['base_url'].rstrip('/')}/ocs/v1.php/cloud/users{path}",
         auth=(cloud["admin_user"], cloud["admin_password"]),
         headers={"OCS-APIRequest": "true"},
         timeout=60,
-    ).raise_for_status()
+    )
+    answer.raise_for_status()
+    return answer
 
 
 def look_at_all(cloud: dict[str, str], count: int) -> None:

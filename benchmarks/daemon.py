@@ -32,8 +32,8 @@ REQUESTS_PER_DRIFT = 3
 """A look, the change, and a look whether it helped."""
 IDLE_SECONDS = 30.0
 MAX_WAIT_SECONDS = 2.0
-PENDING_PERCENT = 5
-"""So many services were suspended while no daemon ran; more than a tenth would wait for a person."""
+PENDING_PERCENT = 3
+"""So many services were suspended while no daemon ran; more than a twentieth would wait for a person."""
 GIB = 1024**3
 
 

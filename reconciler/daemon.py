@@ -361,9 +361,9 @@ class Daemon:
 
     def _take_snapshot(self) -> Snapshot:
         app = self._app
-        journal = app.journal
+        journal, servers = app.journal, app.fleet.list()
         return Snapshot(
-            servers=app.fleet.list(),
+            servers=servers,
             records={record.server_id: record for record in journal.servers.list_all()},
             states=journal.services.count_by_state(),
             oldest=journal.overview.get_oldest_unconverged(),
@@ -371,5 +371,6 @@ class Daemon:
             read=app.reconciler.guards.get_read_verdict(),
             usage=journal.usage.sum_by_server(),
             held=journal.overview.count_held(),
+            rests={server.id: self._scans.get_rest_seconds(server.id) for server in servers},
             now=self._clock(),
         )

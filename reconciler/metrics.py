@@ -66,6 +66,7 @@ class Snapshot:
     read: ReadVerdict
     usage: dict[int, ServerUsage]
     held: int
+    rests: dict[int, float]
     now: datetime
 
 
@@ -392,6 +393,11 @@ def _list_gauges(now: Snapshot, drift: DriftBoard) -> Iterator[GaugeMetricFamily
         "last_scan_timestamp_seconds",
         "When a server was last compared completely.",
         lambda key: scanned.timestamp() if (scanned := records[key].scanned_at) else 0,
+    )
+    yield by_server(
+        "scan_rest_seconds",
+        "How long a server rests after its last scan, to be observed for a quarter of the time at most.",
+        lambda key: now.rests[key],
     )
     yield by_server(
         "orphans",

@@ -27,8 +27,8 @@ from reconciler.usage import record_usage, refresh_cards
 from reconciler.workqueue import WorkQueue
 
 _MOST_AT_ONCE: Final = 4
-_REST_FACTOR: Final = 4
-"""A server is observed for at most a quarter of the time, and so of the requests that it may get."""
+_REST_FACTOR: Final = 3
+"""A server rests so many times as long as its scan took: it is observed for a quarter of the time at most."""
 _SLOW_SECONDS: Final = 60.0
 """A scan that takes longer waits for its server, and leaves its place to another."""
 
@@ -52,7 +52,7 @@ class Scans:
         self._on_end: Final = on_end
         self._lock: Final = threading.Lock()
         self._wanted: dict[int, bool] = {}
-        self._rest_until: dict[int, float] = {}
+        self._rests: dict[int, tuple[float, float]] = {}
         self._running: dict[int, float] = {}
         self._usage_at: dict[int, float] = {}
         self._cards_due: set[int] = set()
@@ -77,7 +77,7 @@ class Scans:
                 server_id
                 for server_id, is_routine in self._wanted.items()
                 if server_id not in self._running
-                and not (is_routine and now < self._rest_until.get(server_id, 0.0))
+                and not (is_routine and now < sum(self._rests.get(server_id, ())))
             ]
             chosen = ready[: max(0, _MOST_AT_ONCE - active)]
             for server_id in chosen:
@@ -92,6 +92,11 @@ class Scans:
         """How many scans run."""
         with self._lock:
             return len(self._running)
+
+    def get_rest_seconds(self, server_id: int) -> float:
+        """For how long a server rests after its last scan; 0 before the first."""
+        with self._lock:
+            return self._rests.get(server_id, (0.0, 0.0))[1]
 
     def _run(self, server_id: int) -> None:
         app = self._shared.acquire()
@@ -131,8 +136,9 @@ class Scans:
             server.note_trouble(tell(server, error))
             raise
         finally:
+            ended = time.monotonic()
             with self._lock:
-                self._rest_until[server.id] = started + _REST_FACTOR * (time.monotonic() - started)
+                self._rests[server.id] = ended, _REST_FACTOR * (ended - started)
         scan.suspects += find_vanished(app, get_read(), server_id=server.id)
         self._enqueue(app, server.id, scan.suspects)
         self._metrics.drift.replace(server.id, scan.differing)

@@ -91,6 +91,7 @@ METRICS: Final[dict[str, Metric]] = {
     "reconciler_desired_services": Metric("gauge", _SERVER),
     "reconciler_desired_snapshot_timestamp_seconds": Metric("gauge"),
     "reconciler_last_scan_timestamp_seconds": Metric("gauge", _SERVER),
+    "reconciler_scan_rest_seconds": Metric("gauge", _SERVER),
     "reconciler_orphans": Metric("gauge", _SERVER),
     "reconciler_held_services": Metric("gauge"),
     "reconciler_quota_bytes": Metric("gauge", _SERVER),
@@ -137,7 +138,7 @@ def scrape() -> str:
     """What a daemon with one server tells at its first scrape."""
     server = cast(CloudServer, SimpleNamespace(id=3, name='cloud "A"', stop_cause=None))
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    snapshot = Snapshot([server], {}, {}, {}, {}, ReadVerdict(0, 0, is_suspicious=False), {}, 0, now)
+    snapshot = Snapshot([server], {}, {}, {}, {}, ReadVerdict(0, 0, is_suspicious=False), {}, 0, {3: 1.5}, now)
     metrics = Metrics(lambda: snapshot, lambda: dict.fromkeys(Priority, 0))
     metrics.know_servers([server])
     return metrics.render().decode()

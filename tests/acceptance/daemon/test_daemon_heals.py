@@ -143,7 +143,8 @@ def test_a_server_is_observed_for_a_quarter_of_the_time_at_most(make_world: Make
         daemon.wait_for(lambda: len(list_starts(daemon.log, slow)) == 4, "some scans of the slow server")
         starts = list_starts(daemon.log, slow)
         assert len(list_starts(daemon.log, quick)) > len(starts)
-    # The first one finds the server in order; whatever happened meanwhile, the next routine ones keep away.
+        rest = daemon.get_metrics()[f'reconciler_scan_rest_seconds{{server="{slow}"}}']
+        assert rest >= 3 * least_seconds, "the alert for old scans knows"
     gaps = [later - earlier for earlier, later in pairwise(starts)]
     assert all(gap >= 4 * least_seconds - 0.1 for gap in gaps), gaps
 

@@ -6,6 +6,7 @@ again; `Jobs.restart` is called then.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -110,7 +111,8 @@ class Jobs:
     def restart(self) -> None:
         """Reckon anew when each job is due: the clock was set."""
         for name in list(self._intervals):
-            self._scheduler.reschedule_job(name, trigger=self._make_trigger(name))
+            with contextlib.suppress(KeyError):  # it was dropped meanwhile
+                self._scheduler.reschedule_job(name, trigger=self._make_trigger(name))
 
     def get_state(self, name: str) -> JobState | None:
         """How a job ended last; None before its first end."""

@@ -112,19 +112,22 @@ class Watch:
         It takes a minute where there are a million services: what changes meanwhile, or is asked for, is
         worked on beside it.
         """
-        started = time.monotonic()
-        app, count = self._app, 0
-        chunk: list[DesiredService] = []
-        for desired in app.billing.list_services(with_passwords=False):
-            if self._is_stopping():
-                raise PassStopped
-            count += 1
-            if desired.server_id is not None:
-                chunk.append(desired)
-            if len(chunk) == _CHUNK:
-                self._note_changed(chunk)
-                chunk = []
-        self._note_changed(chunk)
+        started, count = time.monotonic(), 0
+        app = self._shared.acquire()
+        try:
+            chunk: list[DesiredService] = []
+            for desired in app.billing.list_services(with_passwords=False):
+                if self._is_stopping():
+                    raise PassStopped
+                count += 1
+                if desired.server_id is not None:
+                    chunk.append(desired)
+                if len(chunk) == _CHUNK:
+                    self._note_changed(chunk)
+                    chunk = []
+            self._note_changed(chunk)
+        finally:
+            self._shared.release(app)
         self._is_caught_up = True
         self.jobs.drop(_CATCH_UP)
         _log.log("info", "billing read", services=count, duration=time.monotonic() - started)

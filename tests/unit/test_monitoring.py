@@ -138,7 +138,9 @@ def scrape() -> str:
     """What a daemon with one server tells at its first scrape."""
     server = cast(CloudServer, SimpleNamespace(id=3, name='cloud "A"', stop_cause=None))
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    snapshot = Snapshot([server], {}, {}, {}, {}, ReadVerdict(0, 0, is_suspicious=False), {}, 0, {3: 1.5}, now)
+    snapshot = Snapshot(
+        [server], {}, {}, {}, {}, ReadVerdict(0, 0, is_suspicious=False), {}, 0, {3: 1.5}, now
+    )
     metrics = Metrics(lambda: snapshot, lambda: dict.fromkeys(Priority, 0))
     metrics.know_servers([server])
     return metrics.render().decode()

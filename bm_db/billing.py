@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Final, Literal
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection
 
 from bm_db.cards import Card, read_cards
 from bm_db.changes import RARE_EVERY_POLLS, ChangeTracker
@@ -18,7 +18,7 @@ from bm_db.errors import SchemaMismatch
 from bm_db.operations import RunningOperation, read_operation
 from bm_db.schema import Schema, inspect_schema
 from bm_db.servers import BillingServer, read_servers
-from bm_db.service_rows import is_one_of, select_services
+from bm_db.service_rows import count_services, is_one_of, select_services
 from bm_db.services import ServiceReader
 from bm_db.sold_quota import DEFAULT_QUOTA_SOURCES, QuotaSource, parse_quota_sources
 from bm_db.tariffs import list_tariff_groups
@@ -107,15 +107,7 @@ class Billing:
     def count_services(self) -> dict[int, int]:
         """How many services each server of the module has, by server id; 0 for those without any."""
         with self.reading() as (connection, schema):
-            server, item = schema.table("processingmodule"), schema.table("item")
-            is_on_it = and_(item.c.processingmodule == server.c.id, item.c.parent.is_(None))
-            rows = connection.execute(
-                select(server.c.id, func.count(item.c.id))
-                .select_from(server.outerjoin(item, is_on_it))
-                .where(server.c.module == self._module)
-                .group_by(server.c.id)
-            )
-            return {server_id: count for server_id, count in rows}  # noqa: C416 - rows are no pairs to mypy
+            return count_services(connection, schema, self._module)
 
     def list_server_ids(self, item_ids: Iterable[int]) -> dict[int, int | None]:
         """The server (of whatever module) of each of these services that is there; None without one."""

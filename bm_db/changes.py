@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 
 from bm_db.checksums import BUCKET_BITS, END_BUCKET, ChecksumReader, ServiceSum
 from bm_db.schema import Schema
+from bm_db.service_rows import count_services
 from bm_db.sold_quota import QuotaSource
 
 RARE_EVERY_POLLS: Final = 24
@@ -115,7 +116,8 @@ class ChangeTracker:
             if found_plans != plans:
                 # What is remembered of the new plans' add-ons must be of this moment too.
                 frequent = reader.sum_frequent(found_plans)
-            counts = reader.count_services() if len(unlearnt) > len(buckets) else None
+            is_all_learnt = unlearnt.keys() <= set(buckets)
+            counts = None if is_all_learnt else count_services(connection, schema, self._module)
         changed: set[int] = set()
         for chunk, services in read:
             for bucket in chunk:

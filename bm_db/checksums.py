@@ -133,15 +133,6 @@ class ChecksumReader:
         found = self._connection.execute(select(plan).where(self._is_service, plan.is_not(None)).distinct())
         return set(found.scalars())
 
-    def count_services(self) -> dict[int, int]:
-        """How many services each of the servers has."""
-        server = self._item.c.processingmodule
-        rows = self._connection.execute(select(server, func.count()).where(self._is_service).group_by(server))
-        counts = dict.fromkeys(self.server_ids, 0)
-        for server_id, count in rows:
-            counts[server_id] = count
-        return counts
-
     def sum_frequent(self, plans: Collection[int]) -> dict[int, int]:
         """Bucket → checksum of all that is looked at in each poll; of add-ons, only those of these plans."""
         line = self._schema.table("pricelist")

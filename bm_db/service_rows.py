@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, literal_column, select
 
 from bm_db.schema import Schema
 from bm_db.servers import select_server_ids
@@ -72,6 +72,19 @@ def select_services_of(schema: Schema, module: str, server_id: int | None = None
     server = schema.table("item").c.processingmodule
     services = select_services(schema).where(server.in_(select_server_ids(schema, module)))
     return services if server_id is None else services.where(server == server_id)
+
+
+def count_services(connection: Connection, schema: Schema, module: str) -> dict[int, int]:
+    """How many services each server of the module has, by server id; 0 for those without any."""
+    server, item = schema.table("processingmodule"), schema.table("item")
+    is_on_it = and_(item.c.processingmodule == server.c.id, item.c.parent.is_(None))
+    rows = connection.execute(
+        select(server.c.id, func.count(item.c.id))
+        .select_from(server.outerjoin(item, is_on_it))
+        .where(server.c.module == module)
+        .group_by(server.c.id)
+    )
+    return {server_id: count for server_id, count in rows}  # noqa: C416 - rows are no pairs to mypy
 
 
 @dataclass(frozen=True, slots=True)

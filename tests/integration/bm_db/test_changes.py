@@ -722,6 +722,18 @@ def test_services_that_come_and_go_before_all_are_learnt_are_counted(world: Bill
 
 
 @pytest.mark.usefixtures("few_are_learnt")
+def test_changes_in_what_is_learnt_make_nobody_forget_what_is_not(world: BillingUnderTest) -> None:
+    spread(world, PLACES)
+    tracker = start(world)
+    learnt = {PLACES[0], PLACES[2]}
+    for item_id in learnt:
+        world.sandbox.set_status(item_id, 3)
+    changes = tracker.poll()
+    assert changes.items == learnt
+    assert changes.counts == {world.server_id: len(PLACES)}
+
+
+@pytest.mark.usefixtures("few_are_learnt")
 def test_failed_poll_learns_nothing_and_forgets_nothing(live: BillingUnderTest) -> None:
     spread(live, PLACES)
     tracker = start(live)

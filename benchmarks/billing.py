@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import resource
 import sys
-import tempfile
-from pathlib import Path
 
 import MySQLdb
 from sqlalchemy import make_url
 
 from benchmarks.measuring import Report, read_options, take_turns
+from benchmarks.world import mariadb_land, sell_anywhere
 from bm_db import Billing
 from reconciler.billing_access import open_billing_of
 from reconciler.config import load_config
-from reconciler.sandbox.landscape import Landscape
-from tests.databases import running_server
 
-PLANS = 20
-SERVERS = 10
 BARE = (
     "SELECT id, pricelist, account, processingmodule, status, period FROM item WHERE parent IS NULL",
     "SELECT item, intname, value FROM itemparam WHERE intname IN ('username', 'url')",
@@ -33,14 +28,8 @@ def main() -> int:
     """Measure and print."""
     options = read_options(__doc__, services=(20_000, 1_000_000))
     report = Report(f"billing: {options.services} services")
-    with (
-        running_server("mariadb") as server,
-        tempfile.TemporaryDirectory(prefix="bench-") as name,
-        Landscape(Path(name), [], database_url=server.get_url(server.create_database())) as land,
-    ):
-        plans = [land.billing.add_plan(f"plan {number}", 5 + number) for number in range(PLANS)]
-        servers = [land.billing.add_server(f"s{n}", f"http://s{n}.invalid", "a", "b") for n in range(SERVERS)]
-        land.billing.add_many_services(options.services, plan_ids=plans, server_ids=servers, is_recorded=True)
+    with mariadb_land() as land:
+        sell_anywhere(land, options.services)
         billing = open_billing_of(load_config(land.config_path))
         before = get_peak_mib()
         reads, bare = take_turns(

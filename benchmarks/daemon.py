@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measuring import Report, read_options
-from benchmarks.running import Daemon, run_daemon, wait_for
-from benchmarks.world import open_client, sell, start_cloud
+from benchmarks.running import Daemon, get_memory_goal_mib, run_daemon, wait_for
+from benchmarks.world import mariadb_land, open_client, sell, start_cloud
 from reconciler.sandbox.landscape import Landscape, find_free_port
-from tests.databases import running_server
 
 LATENCY_SECONDS = 0.05
 CONCURRENCY = 4
@@ -61,30 +59,16 @@ def main() -> int:
             stack.enter_context(start_cloud(per_server, latency_seconds=LATENCY_SECONDS, edit_limit="none"))
             for _ in range(options.servers)
         ]
-        database = stack.enter_context(running_server("mariadb"))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         port = find_free_port()
-        land = stack.enter_context(
-            Landscape(
-                folder,
-                [],
-                database_url=database.get_url(database.create_database()),
-                settings={
-                    # As many passes as the servers take at once: the default of 16 is for four of them.
-                    "reconciler": {
-                        "resync_interval": "2h",
-                        "workers": max(16, CONCURRENCY * options.servers),
-                    },
-                    # What the first hour tells BILLmanager of all accounts at once would go beside the rest.
-                    "billmanager": {"writer": "none"},
-                    "nextcloud": {
-                        "requests_per_second": REQUESTS_PER_SECOND,
-                        "concurrency": CONCURRENCY,
-                    },
-                    "http": {"listen": f"127.0.0.1:{port}"},
-                },
-            )
-        )
+        settings = {
+            # As many passes as the servers take at once: the default of 16 is for four of them.
+            "reconciler": {"resync_interval": "2h", "workers": max(16, CONCURRENCY * options.servers)},
+            # What the first hour tells BILLmanager of all accounts at once would go beside the rest.
+            "billmanager": {"writer": "none"},
+            "nextcloud": {"requests_per_second": REQUESTS_PER_SECOND, "concurrency": CONCURRENCY},
+            "http": {"listen": f"127.0.0.1:{port}"},
+        }
+        land = stack.enter_context(mariadb_land(settings))
         items = [sell(land, cloud, per_server, f"bench-{number}") for number, cloud in enumerate(clouds)]
         measure(Stage(report, land, port, clouds, items, options.drifts))
     report.save(options.json)
@@ -110,8 +94,7 @@ def measure(stage: Stage) -> None:
         latency = [time_change(land, items[0][place], clouds[0], place) for place in range(5)]
         report.add("a change until its account is changed, idle (poll 5 s)", latency, "s")
         drain(stage, daemon)
-        most = 120 + 250 * count / 2**20
-        report.add("memory", [daemon.get_rss_mib()], "MiB", most=most)
+        report.add("memory", [daemon.get_rss_mib()], "MiB", most=get_memory_goal_mib(count))
     for each in items:
         for item in each[-len(each) * PENDING_PERCENT // 100 :]:
             land.billing.set_status(item, 3)

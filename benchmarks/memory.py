@@ -7,20 +7,14 @@ themselves. The growth over scans is measured on an emulated server of its own.
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 from benchmarks.measuring import Report, read_options
-from benchmarks.running import Daemon, run_daemon, wait_for
-from benchmarks.world import sell, start_cloud
-from reconciler.sandbox.landscape import Landscape, find_free_port
-from tests.databases import running_server
+from benchmarks.running import Daemon, get_memory_goal_mib, run_daemon, wait_for
+from benchmarks.world import mariadb_land, sell, sell_anywhere, start_cloud
+from reconciler.sandbox.landscape import find_free_port
 
-SERVERS = 10
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SETTLED_SECONDS = 30.0
 SCANNED = 1000
@@ -38,35 +32,20 @@ def main() -> int:
     return 0
 
 
-@contextlib.contextmanager
-def billing_land(port: int, **reconciler: str) -> Iterator[Landscape]:
-    """A landscape on a MariaDB of its own, whose daemon writes nothing to billing."""
-    settings = {
+def make_settings(port: int, **reconciler: str) -> dict[str, dict[str, str]]:
+    """Settings of a daemon that writes nothing to billing."""
+    return {
         "billmanager": {"writer": "none"},
         "http": {"listen": f"127.0.0.1:{port}"},
         "reconciler": reconciler,
     }
-    with (
-        running_server("mariadb") as server,
-        tempfile.TemporaryDirectory(prefix="bench-") as name,
-        Landscape(
-            Path(name), [], database_url=server.get_url(server.create_database()), settings=settings
-        ) as land,
-    ):
-        yield land
 
 
 def measure_size(report: Report, count: int) -> None:
     """A first start and a second one, with so many services."""
     port = find_free_port()
-    with billing_land(port) as land:
-        billing = land.billing
-        plans = [billing.add_plan(f"plan {number}", 5 + number) for number in range(20)]
-        servers = [
-            billing.add_server(f"s{number}", f"http://127.0.0.1:{find_free_port()}", "a", "b")
-            for number in range(SERVERS)
-        ]
-        billing.add_many_services(count, plan_ids=plans, server_ids=servers, is_recorded=True)
+    with mariadb_land(make_settings(port)) as land:
+        sell_anywhere(land, count)
         for number, name in enumerate(("first start", "a restart"), 1):
             started = time.monotonic()
             with run_daemon(land, port) as daemon:
@@ -80,14 +59,15 @@ def measure_size(report: Report, count: int) -> None:
                     f"{count:,} services: {name}, until all is read", [time.monotonic() - started], "s"
                 )
                 time.sleep(SETTLED_SECONDS)
-                most = 120 + 250 * count / 2**20
+                most = get_memory_goal_mib(count)
                 report.add(f"{count:,} services: memory", [daemon.get_rss_mib()], "MiB", most=most)
 
 
 def measure_growth(report: Report, scans: int) -> None:
     """Memory over many scans of one server."""
     port = find_free_port()
-    with start_cloud(SCANNED) as cloud, billing_land(port, resync_interval="1s") as land:
+    settings = make_settings(port, resync_interval="1s")
+    with start_cloud(SCANNED) as cloud, mariadb_land(settings) as land:
         sell(land, cloud, SCANNED)
         with run_daemon(land, port) as daemon:
             wait_for_line(daemon, "info scan server=", WARM_SCANS)

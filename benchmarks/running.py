@@ -18,8 +18,7 @@ from typing import Any
 
 from reconciler.sandbox.landscape import Landscape
 
-_UNIT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""As the daemon's systemd unit has it."""
+_UNIT = Path(__file__).parent.parent / "systemd/bill-nextcloud-reconciler.service"
 
 
 @dataclass
@@ -73,11 +72,22 @@ class Daemon:
         return self.sum(r"reconciler_workqueue_depth\{.*\}") == 0
 
 
+def get_memory_goal_mib(services: int) -> float:
+    """What a daemon may need: 120 MiB, and 250 bytes a service."""
+    return 120 + 250 * services / 2**20
+
+
+def read_unit_environment() -> dict[str, str]:
+    """The variables that the daemon's systemd unit sets."""
+    lines = re.findall(r"^Environment=(.+)$", _UNIT.read_text("utf-8"), re.MULTILINE)
+    return dict(word.split("=", 1) for line in lines for word in line.split())
+
+
 @contextlib.contextmanager
 def run_daemon(land: Landscape, port: int) -> Iterator[Daemon]:
     """The daemon as a process; its log goes into the landscape's folder."""
     command = [sys.executable, "-m", "reconciler.cli", "--config", str(land.config_path), "run"]
-    log_path, environment = land.folder / "daemon.log", os.environ | _UNIT_ENVIRONMENT
+    log_path, environment = land.folder / "daemon.log", os.environ | read_unit_environment()
     with log_path.open("ab") as log, subprocess.Popen(command, stderr=log, env=environment) as process:
         try:
             yield Daemon(process, port, log_path)

@@ -6,10 +6,14 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from nc import CloudClient, ServerConnection
-from reconciler.sandbox.landscape import Landscape
+from reconciler.sandbox.landscape import Landscape, find_free_port
+from tests.databases import running_server
 
 
 @contextlib.contextmanager
@@ -30,6 +34,28 @@ def start_cloud(accounts: int, **options: object) -> Iterator[dict[str, str]]:
             yield json.loads(process.stdout.readline())
         finally:
             process.stdin.close()
+
+
+@contextlib.contextmanager
+def mariadb_land(settings: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Landscape]:
+    """A landscape on a MariaDB of its own, without any server yet."""
+    with (
+        running_server("mariadb") as server,
+        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        Landscape(
+            Path(name), [], database_url=server.get_url(server.create_database()), settings=settings
+        ) as land,
+    ):
+        yield land
+
+
+def sell_anywhere(land: Landscape, count: int) -> None:
+    """Sell services by twenty plans on ten servers, which do not answer."""
+    billing = land.billing
+    plans = [billing.add_plan(f"plan {number}", 5 + number) for number in range(20)]
+    urls = [f"http://127.0.0.1:{find_free_port()}" for _ in range(10)]
+    servers = [billing.add_server(f"s{number}", url, "a", "b") for number, url in enumerate(urls)]
+    billing.add_many_services(count, plan_ids=plans, server_ids=servers, is_recorded=True)
 
 
 def sell(land: Landscape, cloud: dict[str, str], count: int, name: str = "bench") -> list[int]:

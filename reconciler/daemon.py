@@ -341,7 +341,11 @@ class Daemon:
     def list_readiness(self) -> list[Check]:
         """Whether it can do its work: billing, journal, and at least one server."""
         checks = [
-            Check("start", self._is_ready, "billing was read" if self._is_ready else "billing not read yet")
+            Check(
+                "start",
+                self._is_ready,
+                "billing has answered" if self._is_ready else "no answer of billing yet",
+            )
         ]
         # Three polls may be late before billing counts as silent, however seldom it is asked.
         poll_seconds = 3 * self._app.config.reconciler.poll_interval.total_seconds()

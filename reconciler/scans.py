@@ -29,6 +29,7 @@ from reconciler.workqueue import WorkQueue
 _MOST_AT_ONCE: Final = 4
 _REST_FACTOR: Final = 3
 """A server rests so many times as long as its scan took: it is observed for a quarter of the time at most."""
+_NO_REST: Final = (0.0, 0.0)
 _SLOW_SECONDS: Final = 60.0
 """A scan that takes longer waits for its server, and leaves its place to another."""
 
@@ -76,8 +77,7 @@ class Scans:
             ready = [
                 server_id
                 for server_id, is_routine in self._wanted.items()
-                if server_id not in self._running
-                and not (is_routine and now < sum(self._rests.get(server_id, ())))
+                if server_id not in self._running and not (is_routine and self._is_resting(server_id, now))
             ]
             chosen = ready[: max(0, _MOST_AT_ONCE - active)]
             for server_id in chosen:
@@ -96,7 +96,11 @@ class Scans:
     def get_rest_seconds(self, server_id: int) -> float:
         """For how long a server rests after its last scan; 0 before the first."""
         with self._lock:
-            return self._rests.get(server_id, (0.0, 0.0))[1]
+            return self._rests.get(server_id, _NO_REST)[1]
+
+    def _is_resting(self, server_id: int, now: float) -> bool:
+        began, seconds = self._rests.get(server_id, _NO_REST)
+        return now < began + seconds
 
     def _run(self, server_id: int) -> None:
         app = self._shared.acquire()

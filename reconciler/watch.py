@@ -97,8 +97,10 @@ class Watch:
         app = self._app
         self._metrics.know_servers(app.fleet.refresh())
         app.reconciler.refresh_tariffs()
-        self._tracker.poll()  # the measure for all later polls; what changes from now on is seen by them
-        app.reconciler.guards.record_read(app.billing.count_services())
+        found = (
+            self._tracker.poll()
+        )  # the measure for all later polls; what changes from now on is seen by them
+        app.reconciler.guards.record_read(found.counts)
         self._metrics.desired_read_at = self._clock()
         self._add_due(app.journal.overview.list_unfinished())
         undelivered = app.journal.services.load(sorted(app.journal.intents.list_undelivered()))

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from reconciler.journal.history import HistoryEntry, insert_entries
 from reconciler.journal.leases import Lease, extend
@@ -215,7 +216,7 @@ class Services:
             return
         with self._store.write(is_lazy=True) as connection:
             if new:
-                connection.execute(sa.insert(service), new)
+                connection.execute(_insert_unless_there(connection.dialect.name), new)
             if changed:
                 connection.execute(
                     sa.update(service)
@@ -432,6 +433,16 @@ def _make_update(names: tuple[str, ...]) -> sa.Update:
         .where(service.c.item_id == sa.bindparam("key_item"))
         .values({"version": service.c.version + 1, **values})
     )
+
+
+@lru_cache
+def _insert_unless_there(dialect: str) -> sa.Insert:
+    """Insert rows of services; one that another thread or process has made since we looked stays as it is."""
+    if dialect == "postgresql":
+        return postgresql.insert(service).on_conflict_do_nothing()
+    if dialect == "sqlite":
+        return sqlite.insert(service).on_conflict_do_nothing()
+    return mysql.insert(service).on_duplicate_key_update(item_id=service.c.item_id)
 
 
 def _first_row(item_id: int, server_id: int | None, key: str, wish: str, now: datetime) -> dict[str, object]:

@@ -194,6 +194,23 @@ def test_a_read_that_wants_the_account_back_ends_its_grace(journal: Journal, wis
     assert record.memory.retired_since == (NOW if wish in {Wish.ABSENT, Wish.AS_IS} else None)
 
 
+def test_service_that_another_notes_at_the_same_moment_is_noted_once(place: JournalPlace) -> None:
+    mine, other = place.open(), place.open()
+    services = [make_desired(7), make_desired(8)]
+    noted_by_other: list[set[int]] = []
+
+    def note_first(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("SELECT") and "desired_key" in statement and not noted_by_other:
+            noted_by_other.append(set())
+            noted_by_other[0] |= other.services.note_desired(services[:1], NOW).new
+
+    sa.event.listen(mine.services._store.engine, "after_cursor_execute", note_first)
+    assert mine.services.note_desired(services, NOW).new == {7, 8}
+    assert noted_by_other == [{7}]
+    assert mine.services.note_desired(services, NOW).new == set()
+    assert mine.services.load([7, 8]).keys() == {7, 8}
+
+
 def test_full_read_is_noted_in_a_handful_of_statements(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

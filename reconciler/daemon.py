@@ -6,6 +6,7 @@ waits for somebody else (billing, servers, the journal) happens in other threads
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
 import time
@@ -68,6 +69,7 @@ class Daemon:
         self._holder: Final = describe_this_process()
         self._stop: Final = threading.Event()
         self._wake: Final = threading.Event()
+        self._signals: Final[queue.SimpleQueue[int]] = queue.SimpleQueue()
         self._is_reload_wanted = False
         self._is_ready = False
         self._config_error: str | None = None
@@ -142,10 +144,19 @@ class Daemon:
         self._wake.set()
 
     def _watch_signals(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: self.stop())
-            signal.signal(signal.SIGHUP, lambda *_: self.reload())
+        """Hand signals to a thread: a handler interrupts the loop, which may hold the locks it would need."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, _: self._signals.put(number))
+        threading.Thread(target=self._obey_signals, name="signals", daemon=True).start()
+
+    def _obey_signals(self) -> None:
+        while True:
+            if self._signals.get() == signal.SIGHUP:
+                self.reload()
+            else:
+                self.stop()
 
     def _load(self) -> Config:
         config = load_config(self._config_path)

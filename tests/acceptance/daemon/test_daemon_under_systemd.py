@@ -109,6 +109,17 @@ def test_a_reload_while_a_call_is_under_way_lets_it_finish(make_world: MakeWorld
     assert world.nextcloud.call_counts["create"] == 1
 
 
+def test_signals_at_any_moment_stop_nothing(make_world: MakeWorld) -> None:
+    world = make_world(settings=make_settings())
+    with running(world) as daemon:
+        for _ in range(300_000):  # some meet the loop while it is being woken by the one before
+            daemon.signal(signal.SIGHUP)
+        reloads = daemon.messages.count("READY=1")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for(lambda: daemon.messages.count("READY=1") > reloads, "it still reloads")
+        assert daemon.terminate() == 0
+
+
 def test_the_first_scrape_has_every_label_and_promtool_accepts_it(make_world: MakeWorld) -> None:
     world = make_world(settings=make_settings())
     with running(world) as daemon:

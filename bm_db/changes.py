@@ -88,6 +88,12 @@ class ChangeTracker:
         self._plans: set[int] = set()
         self._services = _Services()
         self._unlearnt: dict[int, None] = {}
+        self._counts: dict[int, int] = {}
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether polls to come have services to learn yet."""
+        return bool(self._unlearnt) or self._is_first
 
     def poll(self) -> Changes:
         """Find out what has changed since the last poll that succeeded, all as of one moment.
@@ -116,8 +122,11 @@ class ChangeTracker:
             if found_plans != plans:
                 # What is remembered of the new plans' add-ons must be of this moment too.
                 frequent = reader.sum_frequent(found_plans)
-            is_all_learnt = unlearnt.keys() <= set(buckets)
-            counts = None if is_all_learnt else count_services(connection, schema, self._module)
+            counts = None
+            if not unlearnt.keys() <= set(buckets):  # else what is remembered counts them
+                # Counting takes a second at a million services.
+                is_same = not self._is_first and not suspects and servers == self._servers
+                counts = self._counts if is_same else count_services(connection, schema, self._module)
         changed: set[int] = set()
         for chunk, services in read:
             for bucket in chunk:
@@ -131,7 +140,7 @@ class ChangeTracker:
             counts=counts or {each: self._services.counts[each] for each in reader.server_ids},
             is_first=self._is_first,
         )
-        self._unlearnt = unlearnt
+        self._counts, self._unlearnt = changes.counts, unlearnt
         for bucket in buckets:
             unlearnt.pop(bucket, None)
         self._is_first, self._tariffs, self._servers = False, tariffs, servers

@@ -12,6 +12,7 @@ from reconciler.billing_access import check_billing
 from reconciler.command import FAILED, Options, command
 from reconciler.config import ConfigInvalid, check_files, check_permissions, find_path, load_config
 from reconciler.cycle import run_cycle
+from reconciler.process import stay_on_one_core
 from reconciler.views import show_report
 from states.diagram import draw_diagram, draw_table
 
@@ -22,6 +23,7 @@ def run(options: Options) -> int:
     """Run until told to end (SIGTERM): watch billing and servers, and keep accounts as sold. For systemd."""
     from reconciler.daemon import Daemon  # the web framework and the scheduler cost the other commands time
 
+    stay_on_one_core()
     if not Daemon(options.config_path).run():
         sys.stderr.flush()
         os._exit(0)  # Python would wait for the threads that still wait for a server

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from reconciler.config_values import (
     Count,
@@ -193,9 +193,15 @@ class Config(Section):
     nextcloud: NextcloudSection = NextcloudSection()
     http: HttpSection = HttpSection()
     logging: LoggingSection = LoggingSection()
+    _of_servers: dict[int, ServerSettings] = PrivateAttr(default_factory=dict)
 
     def for_server(self, server_id: int) -> ServerSettings:
         """The settings of processingmodule ``server_id``: its own, else those of all, else the defaults."""
+        if server_id not in self._of_servers:  # made once: a busy dispatcher asks for each server, each time
+            self._of_servers[server_id] = self._make_settings(server_id)
+        return self._of_servers[server_id]
+
+    def _make_settings(self, server_id: int) -> ServerSettings:
         written: dict[str, object] = {}
         for source in (self.nextcloud, self.nextcloud.server.get(server_id)):
             if source is not None:

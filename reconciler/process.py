@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import resource
+from pathlib import Path
 
 
 def forbid_core_files() -> None:
@@ -18,3 +21,14 @@ def collect_seldom() -> None:
     thrown away a moment later without that search: it takes a tenth to a fifth of the time.
     """
     gc.set_threshold(10_000, 50, 50)
+
+
+def stay_on_one_core() -> None:
+    """Keep this thread, and all that it starts from now on, on the core that it is on, if that may be chosen.
+
+    Python runs one thread at a time. With dozens of them on several cores a third of the time went into
+    handing over from one core to another (docs/performance.md).
+    """
+    with contextlib.suppress(OSError):
+        core = int(Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()[36])
+        os.sched_setaffinity(0, {core})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -32,6 +32,26 @@ class Due:
     kind: str | None
 
 
+_DUE: Final = sa.select(service.c.item_id, service.c.desired_server_id, service.c.unconverged_kind)
+
+# Made once: an idle daemon asks every few seconds.
+_DUE_TRIES: Final = (
+    _DUE.where(service.c.next_attempt_at <= sa.bindparam("now"))
+    .order_by(service.c.next_attempt_at)
+    .limit(sa.bindparam("most"))
+)
+_DUE_GRACES: Final = (
+    sa.select(service.c.item_id, service.c.desired_server_id, sa.literal(ServiceState.DELETING.value))
+    .where(
+        service.c.state == ServiceState.RETIRING.value,
+        service.c.retired_since <= sa.bindparam("before"),
+        service.c.next_attempt_at.is_(None),
+    )
+    .order_by(service.c.retired_since)
+    .limit(sa.bindparam("most"))
+)
+
+
 class Overview:
     """Reads the services' rows as a whole; changes nothing."""
 
@@ -40,16 +60,12 @@ class Overview:
 
     def list_due(self, now: datetime, grace: timedelta, *, limit: int = 1000) -> list[Due]:
         """Services whose next try is due, and those whose grace has run out, the longest due first."""
-        is_over = sa.and_(
-            service.c.state == ServiceState.RETIRING.value,
-            service.c.retired_since <= now - grace,
-            service.c.next_attempt_at.is_(None),
-        )
-        tries = self._select().where(service.c.next_attempt_at <= now)
-        graces = self._select(sa.literal(ServiceState.DELETING.value)).where(is_over)
-        return self._list_due(tries.order_by(service.c.next_attempt_at).limit(limit)) + self._list_due(
-            graces.order_by(service.c.retired_since).limit(limit)
-        )
+        with self._store.read() as connection:
+            rows = [
+                *connection.execute(_DUE_TRIES, {"now": now, "most": limit}),
+                *connection.execute(_DUE_GRACES, {"before": now - grace, "most": limit}),
+            ]
+            return [Due(*row) for row in rows]
 
     def list_unfinished(self) -> list[Due]:
         """Services that the last run was working on, or knew to be not as sold, when it ended."""
@@ -59,16 +75,9 @@ class Overview:
         is_waiting = sa.and_(
             service.c.unconverged_since.is_not(None), service.c.desired_server_id.in_(scanned)
         )
-        return self._list_due(
-            self._select().where(sa.or_(is_working, is_waiting), service.c.next_attempt_at.is_(None))
-        )
-
-    def _select(self, kind: sa.ColumnElement[Any] = service.c.unconverged_kind) -> sa.Select[Any]:
-        return sa.select(service.c.item_id, service.c.desired_server_id, kind)
-
-    def _list_due(self, query: sa.Select[Any]) -> list[Due]:
+        query = _DUE.where(sa.or_(is_working, is_waiting), service.c.next_attempt_at.is_(None))
         with self._store.read() as connection:
-            return [Due(row[0], row[1], row[2]) for row in connection.execute(query)]
+            return [Due(*row) for row in connection.execute(query)]
 
     def count_blocked(self) -> dict[tuple[int | None, str], int]:
         """How many services each guard keeps waiting, by server and guard."""

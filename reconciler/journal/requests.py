@@ -20,6 +20,10 @@ from reconciler.journal.tables import request
 
 _CHUNK: Final = 500
 
+# Made once: an idle daemon asks several times a second.
+_IS_NEW: Final = sa.and_(request.c.finished_at.is_(None), request.c.taken_by.is_(None))
+_NEW: Final = sa.select(request.c.id).where(_IS_NEW)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -63,7 +67,7 @@ class Requests:
 
     def take(self, holder: str) -> list[Request]:
         """Take all that nobody has taken yet; each goes to one taker only."""
-        return self._take(holder, request.c.taken_by.is_(None))
+        return self._take(holder, _NEW, _IS_NEW)
 
     def take_over(self, holder: str) -> list[Request]:
         """Take those whose taker has ended without an answer."""
@@ -74,12 +78,12 @@ class Requests:
         )
         with self._store.read() as connection:
             gone = [name for name in connection.execute(query).scalars() if is_gone(name)]
-        return self._take(holder, request.c.taken_by.in_(gone)) if gone else []
+        is_left = sa.and_(request.c.finished_at.is_(None), request.c.taken_by.in_(gone))
+        return self._take(holder, sa.select(request.c.id).where(is_left), is_left) if gone else []
 
-    def _take(self, holder: str, condition: sa.ColumnElement[bool]) -> list[Request]:
-        is_open = sa.and_(request.c.finished_at.is_(None), condition)
+    def _take(self, holder: str, query: sa.Select[Any], is_open: sa.ColumnElement[bool]) -> list[Request]:
         with self._store.read() as connection:
-            ids = list(connection.execute(sa.select(request.c.id).where(is_open)).scalars())
+            ids = list(connection.execute(query).scalars())
         taken: list[Request] = []
         for start in range(0, len(ids), _CHUNK):
             chunk = request.c.id.in_(ids[start : start + _CHUNK])

@@ -57,6 +57,10 @@ def test_the_unit_is_closed() -> None:
     assert answer.stderr == ""
 
 
+def test_the_unit_lets_it_choose_its_core() -> None:
+    assert read_settings()["SystemCallFilter"].index("sched_setaffinity") > 1, "after what forbids it"
+
+
 def test_the_unit_is_closed_even_when_it_runs_as_root(machine: Path) -> None:
     shutil.copy(SYSTEMD / "run-as-root.conf", machine / f"etc/systemd/system/{UNIT}.d")
     answer = run(*EXPOSURE, f"--root={machine}", UNIT)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 from reconciler.sandbox.emulator import Fault
 from tests.acceptance.conftest import MakeWorld, World
@@ -118,6 +121,16 @@ def test_signals_at_any_moment_stop_nothing(make_world: MakeWorld) -> None:
         daemon.signal(signal.SIGHUP)
         daemon.wait_for(lambda: daemon.messages.count("READY=1") > reloads, "it still reloads")
         assert daemon.terminate() == 0
+
+
+def test_its_threads_stay_on_one_core(make_world: MakeWorld) -> None:
+    with running(make_world(settings=make_settings())) as daemon:
+        allowed = []
+        for thread in Path(f"/proc/{daemon.process.pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                allowed.append(os.sched_getaffinity(int(thread.name)))
+    assert len(allowed) > 5
+    assert len(set.union(*allowed)) == 1
 
 
 def test_the_first_scrape_has_every_label_and_promtool_accepts_it(make_world: MakeWorld) -> None:

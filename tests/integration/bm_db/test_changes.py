@@ -67,6 +67,23 @@ def before_statement(billing: Billing, part: str, act: Callable[[Any], None]) ->
     assert done
 
 
+@contextmanager
+def count_statements(billing: Billing, part: str) -> Iterator[list[str]]:
+    """The statements that contain ``part``."""
+    found: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if part in statement:
+            found.append(statement)
+
+    engine = billing.database._engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
 def test_first_poll_takes_the_measure_and_says_nothing_changed(world: BillingUnderTest) -> None:
     world.sell()
     empty = world.sandbox.add_server("Two", "https://two.example.net", "admin", "pw")
@@ -719,6 +736,22 @@ def test_services_that_come_and_go_before_all_are_learnt_are_counted(world: Bill
     assert item_id in changes.items
     assert changes.counts == {world.server_id: len(PLACES)}
     assert tracker.poll().items == frozenset()
+
+
+@pytest.mark.usefixtures("few_are_learnt")
+def test_services_are_counted_while_they_are_learnt_only_when_something_changed(
+    world: BillingUnderTest,
+) -> None:
+    places = [1000 * number for number in range(1, 9)]
+    spread(world, places)
+    tracker = start(world)
+    with count_statements(world.billing, "count(") as counting:
+        assert tracker.poll().counts == {world.server_id: len(places)}
+        assert not counting
+        second = world.sandbox.add_server("Two", "https://two.example.net", "admin", "pw")
+        assert tracker.poll().counts == {world.server_id: len(places), second: 0}
+        assert len(counting) == 1
+        assert tracker.is_learning
 
 
 @pytest.mark.usefixtures("few_are_learnt")

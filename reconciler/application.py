@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -49,6 +50,8 @@ class Application:
         self.writer: Final = _open_writer(config, self.billing)
         self.journal: Final = _open_journal(config, is_dry_run=is_dry_run)
         self.fleet: Final = Fleet(self.billing, self.journal, config, clock, on_call)
+        self.comparing: Final = threading.Lock()
+        """Held while a server's accounts are compared: that takes memory, and one core does one at a time."""
         self.reconciler: Final = Reconciler(
             self.billing, self.writer, self.journal, self.fleet, config, clock, is_stopping
         )

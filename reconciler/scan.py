@@ -41,7 +41,7 @@ from states import (
     plan_steps,
 )
 
-_CHUNK: Final = 5000
+_CHUNK: Final = 1000
 _OUR_NAME: Final = re.compile(r"user_[0-9]+")
 
 _RECORDABLE: Final = frozenset({ServiceState.ACTIVE, ServiceState.SUSPENDED, ServiceState.ABSENT})
@@ -219,7 +219,19 @@ def scan_server(
             if app.is_stopping():
                 raise PassStopped
             observed[make_key(account.userid)] = account
-    read = get_read()
+    with app.comparing:
+        return _compare(app, server, observed, get_read(), circumstances, is_dry_run=is_dry_run)
+
+
+def _compare(
+    app: Application,
+    server: CloudServer,
+    observed: dict[str, ObservedAccount],
+    read: DesiredRead,
+    circumstances: Circumstances,
+    *,
+    is_dry_run: bool,
+) -> ServerScan:
     services = read.services.get(server.id, [])
     strangers = observed.keys() - read.get_keys(server.id)
     orphans = sorted(observed[key].userid for key in strangers if is_our_name(key))

@@ -6,6 +6,7 @@ out as unknown, never as zero, empty or unlimited.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import Final
@@ -41,7 +42,7 @@ def parse_nextcloud_account(data: object, *, fallback_id: str | None = None) -> 
         quota=_parse_nextcloud_quota(quota),
         used_bytes=_parse_used(quota),
         email=_parse_email(entry.get("email")),
-        groups=parse_ids(entry.get("groups")),
+        groups=share_groups(parse_ids(entry.get("groups"))),
         is_subadmin=parse_is_subadmin(entry.get("subadmin")),
         is_complete="enabled" in entry and "groups" in entry,
     )
@@ -87,6 +88,12 @@ def parse_ids(value: object) -> frozenset[str] | None:
         return None
     ids = [parse_id(item) for item in items]
     return None if None in ids else frozenset(one for one in ids if one is not None)
+
+
+@functools.lru_cache(256)
+def share_groups(groups: frozenset[str] | None) -> frozenset[str] | None:
+    """The same groups as an equal object seen before: most accounts of a server have the same few."""
+    return groups
 
 
 def parse_flag(value: object) -> bool | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import ClassVar, Final
 
-from nc.accounts import parse_is_subadmin, parse_owncloud_account
+from nc.accounts import parse_is_subadmin, parse_owncloud_account, share_groups
 from nc.calls import Call
 from nc.dialect import ADMIN_GROUP, NO_ACCESS_CODE, Dialect, Refusals, is_unknown_route
 from nc.envelope import clean_text
@@ -216,4 +216,4 @@ class OwncloudDialect(Dialect):
 def _groups_of(userid: str, members: dict[str, frozenset[str]] | None) -> frozenset[str] | None:
     if members is None:
         return None
-    return frozenset(group for group, ids in members.items() if userid.casefold() in ids)
+    return share_groups(frozenset(group for group, ids in members.items() if userid.casefold() in ids))

@@ -91,6 +91,11 @@ def test_whole_account_is_read() -> None:
     )
 
 
+def test_accounts_of_the_same_groups_share_them() -> None:
+    one, other = (parse_nextcloud_account({"id": name, "groups": ["a", "b"]}) for name in ("anna", "berta"))
+    assert one.groups is other.groups
+
+
 def test_entry_of_only_an_id_is_incomplete() -> None:
     expected = ObservedAccount("17", None, UNKNOWN_QUOTA, is_complete=False)
     assert parse_nextcloud_account({"id": 17}) == expected

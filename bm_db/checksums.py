@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from bm_db.schema import Schema
-from bm_db.service_rows import ADDON_COLUMNS, ITEM_COLUMNS, USERNAME, is_one_of
+from bm_db.service_rows import ADDON_COLUMNS, ITEM_COLUMNS, USERNAME, is_one_of, is_service
 from bm_db.sold_quota import QuotaSource
 from bm_db.tariffs import GROUP_PARAMETER
 from bm_db.values import first_characters
@@ -92,7 +92,7 @@ class ChecksumReader:
         found = connection.execute(select(server.c.id).where(server.c.module == module))
         self.server_ids: list[int] = list(found.scalars())
         self._is_ours = is_one_of(self._item.c.processingmodule, self.server_ids)
-        self._is_service = and_(self._is_ours, self._item.c.parent.is_(None))
+        self._is_service = and_(self._is_ours, is_service(self._item))
         self._frequent = self._list_frequent()
         self._addons = self._list_addons()
         self._rare = self._list_rare()

@@ -12,7 +12,18 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    TableClause,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
 
 from bm_db.schema import Schema
 from bm_db.servers import select_server_ids
@@ -61,10 +72,19 @@ class ServiceRow:
     emails: Sequence[str] = ()
 
 
+def is_service(item: TableClause) -> ColumnElement[bool]:
+    """Whether a row of ``item`` is nobody's add-on.
+
+    Not ``parent IS NULL``: for it MariaDB takes the index on ``parent``, where nearly all rows say the same,
+    although a range of ids was asked for; that takes seven times as long.
+    """
+    return func.coalesce(item.c.parent, -1) == -1
+
+
 def select_services(schema: Schema) -> Select[Any]:
-    """All services (rows that are nobody's add-on)."""
+    """All services."""
     item = schema.table("item")
-    return select(*schema.pick(item, "item", *ITEM_COLUMNS)).where(item.c.parent.is_(None))
+    return select(*schema.pick(item, "item", *ITEM_COLUMNS)).where(is_service(item))
 
 
 def select_services_of(schema: Schema, module: str, server_id: int | None = None) -> Select[Any]:
@@ -77,7 +97,7 @@ def select_services_of(schema: Schema, module: str, server_id: int | None = None
 def count_services(connection: Connection, schema: Schema, module: str) -> dict[int, int]:
     """How many services each server of the module has, by server id; 0 for those without any."""
     server, item = schema.table("processingmodule"), schema.table("item")
-    is_on_it = and_(item.c.processingmodule == server.c.id, item.c.parent.is_(None))
+    is_on_it = and_(item.c.processingmodule == server.c.id, is_service(item))
     rows = connection.execute(
         select(server.c.id, func.count(item.c.id))
         .select_from(server.outerjoin(item, is_on_it))

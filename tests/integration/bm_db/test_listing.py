@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -13,6 +14,7 @@ from sqlalchemy import event
 from bm_db import Billing, errors, service_rows
 from reconciler.sandbox.billing_data import SandboxBilling, open_sandbox_engine
 from reconciler.sandbox.billing_sample import fill_sample
+from reconciler.sandbox.billing_schema import Variant
 from states.model import Wish
 from tests.databases import Kind, running_server
 from tests.integration.bm_db.conftest import BillingUnderTest, Maker
@@ -54,6 +56,24 @@ def test_every_service_is_listed_once_and_in_order(
         assert {service.email for service in services} == {
             f"client{number}@example.net" for number in range(2, 12)
         }
+
+
+@pytest.mark.parametrize("variant", ["live", "spec"])
+def test_mariadb_reads_services_by_their_ids(make_billing: Maker, variant: Variant) -> None:
+    world = make_billing(variant, "mariadb")
+    fill(world, 3000)
+    pages: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if "item.id BETWEEN" in statement:
+            pages.append((statement, parameters))
+
+    event.listen(world.billing.database._engine, "before_cursor_execute", note)
+    assert sum(1 for _ in world.billing.list_services()) == 3000
+    assert len(pages) == 3
+    with world.engine.connect() as connection:
+        plans = [connection.exec_driver_sql(f"EXPLAIN {page}", parameters) for page, parameters in pages]
+        assert {plan.one().key for plan in plans} == {"PRIMARY"}
 
 
 def test_chunk_size_below_one_is_refused_at_once(live: BillingUnderTest) -> None:

@@ -81,7 +81,7 @@ soak: .venv/.ready-test ## a provider under siege: faults, changes, kills, for M
 bench: .venv/.ready-test ## the benchmarks in small: figures with ratios and goals, some minutes, never a test
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python -m "benchmarks.$$name" --rounds 3; done
 
-bench-full: .venv/.ready-test ## the benchmarks at full size, an hour; JSON and plots (by gnuplot) into build/bench
+bench-full: .venv/.ready-test ## the benchmarks at full size, half an hour; JSON and plots (by gnuplot) into build/bench
 	@set -e; for name in $(BENCHMARKS); do \
 	  $(BIN)/python -m "benchmarks.$$name" --full --json "build/bench/$$name.json"; done
 	@$(BIN)/python -m scripts.plot_benchmarks build/bench/memory.json build/bench

@@ -14,6 +14,7 @@ from bm_db import Billing, ChangeTracker, errors
 from bm_db import changes as changes_module
 from tests.databases import DatabaseServer
 from tests.integration.bm_db.conftest import BillingUnderTest, Maker
+from tests.unit.reconciler.samples import counted_statements
 
 Change = Callable[[BillingUnderTest, int], object]
 
@@ -65,23 +66,6 @@ def before_statement(billing: Billing, part: str, act: Callable[[Any], None]) ->
     finally:
         event.remove(engine, "before_cursor_execute", note)
     assert done
-
-
-@contextmanager
-def count_statements(billing: Billing, part: str) -> Iterator[list[str]]:
-    """The statements that contain ``part``."""
-    found: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if part in statement:
-            found.append(statement)
-
-    engine = billing.database._engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield found
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 def test_first_poll_takes_the_measure_and_says_nothing_changed(world: BillingUnderTest) -> None:
@@ -745,12 +729,12 @@ def test_services_are_counted_while_they_are_learnt_only_when_something_changed(
     places = [1000 * number for number in range(1, 9)]
     spread(world, places)
     tracker = start(world)
-    with count_statements(world.billing, "count(") as counting:
+    with counted_statements(world.billing.database._engine) as statements:
         assert tracker.poll().counts == {world.server_id: len(places)}
-        assert not counting
+        assert not any("count(" in statement for statement in statements)
         second = world.sandbox.add_server("Two", "https://two.example.net", "admin", "pw")
         assert tracker.poll().counts == {world.server_id: len(places), second: 0}
-        assert len(counting) == 1
+        assert sum("count(" in statement for statement in statements) == 1
         assert tracker.is_learning
 
 

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
-from bm_db import Billing, errors, service_rows
+from bm_db import errors, service_rows
 from reconciler.sandbox.billing_data import SandboxBilling, open_sandbox_engine
 from reconciler.sandbox.billing_sample import fill_sample
 from reconciler.sandbox.billing_schema import Variant
 from states.model import Wish
 from tests.databases import Kind, running_server
 from tests.integration.bm_db.conftest import BillingUnderTest, Maker
+from tests.unit.reconciler.samples import counted_statements
 
 MEBIBYTE = 1024**2
-
-
-@contextmanager
-def counted_statements(billing: Billing) -> Iterator[list[str]]:
-    statements: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    engine = billing.database._engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield statements
-    event.remove(engine, "before_cursor_execute", note)
 
 
 def fill(world: BillingUnderTest, count: int) -> range:
@@ -86,7 +72,7 @@ def test_number_of_statements_depends_on_chunks_only(world: BillingUnderTest) ->
     assert world.billing.variant
     counts = []
     for chunk_size in (40, 20, 10):
-        with counted_statements(world.billing) as statements:
+        with counted_statements(world.billing.database._engine) as statements:
             assert len(list(world.billing.list_services(chunk_size=chunk_size))) == 40
         counts.append(len(statements))
     # There are 1, 2 and 4 pages, after the query for all ids; at most seven queries fill one.
@@ -98,7 +84,7 @@ def test_number_of_statements_depends_on_chunks_only(world: BillingUnderTest) ->
 def test_one_service_is_read_in_a_handful_of_statements(world: BillingUnderTest) -> None:
     item_id = world.sell()
     assert world.billing.variant
-    with counted_statements(world.billing) as statements:
+    with counted_statements(world.billing.database._engine) as statements:
         world.billing.get_service(item_id)
     assert len(statements) <= 15
 

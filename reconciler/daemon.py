@@ -6,7 +6,6 @@ waits for somebody else (billing, servers, the journal) happens in other threads
 
 from __future__ import annotations
 
-import queue
 import signal
 import threading
 import time
@@ -35,6 +34,7 @@ from reconciler.logs import get_logger, set_up_logging
 from reconciler.metrics import Metrics, Snapshot
 from reconciler.notify import Notifier
 from reconciler.one_pass import PassResult
+from reconciler.process import obey_signals
 from reconciler.scans import Scans
 from reconciler.watch import Watch
 from reconciler.web import Check, WebServer
@@ -69,7 +69,6 @@ class Daemon:
         self._holder: Final = describe_this_process()
         self._stop: Final = threading.Event()
         self._wake: Final = threading.Event()
-        self._signals: Final[queue.SimpleQueue[int]] = queue.SimpleQueue()
         self._is_reload_wanted = False
         self._is_ready = False
         self._config_error: str | None = None
@@ -144,19 +143,14 @@ class Daemon:
         self._wake.set()
 
     def _watch_signals(self) -> None:
-        """Hand signals to a thread: a handler interrupts the loop, which may hold the locks it would need."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda number, _: self._signals.put(number))
-        threading.Thread(target=self._obey_signals, name="signals", daemon=True).start()
+        if threading.current_thread() is threading.main_thread():
+            obey_signals(self._obey, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-    def _obey_signals(self) -> None:
-        while True:
-            if self._signals.get() == signal.SIGHUP:
-                self.reload()
-            else:
-                self.stop()
+    def _obey(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self.reload()
+        else:
+            self.stop()
 
     def _load(self) -> Config:
         config = load_config(self._config_path)

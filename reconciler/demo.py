@@ -27,6 +27,7 @@ from reconciler.cycle import CycleReport, run_cycle
 from reconciler.logs import set_up_logging
 from reconciler.output import Output
 from reconciler.planning import Plan, make_plan
+from reconciler.process import obey_signals
 from reconciler.sandbox.billing_sample import Sample, fill_sample
 from reconciler.sandbox.emulator import CloudEmulator
 from reconciler.sandbox.landscape import Landscape, find_free_port
@@ -274,6 +275,5 @@ def _stay(output: Output, land: Landscape) -> None:
         output.line(f"   {cloud.product}: {cloud.base_url} as {cloud.admin_user} / {cloud.admin_password}")
     output.line("Ctrl-C ends it.")
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    obey_signals(lambda _: stopped.set(), signal.SIGINT, signal.SIGTERM)
     stopped.wait()

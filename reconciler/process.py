@@ -5,13 +5,33 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import queue
 import resource
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 
 def forbid_core_files() -> None:
     """Leave no core file, which would hold passwords; the same for mgrctl, which inherits it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def obey_signals(act: Callable[[int], None], *numbers: signal.Signals) -> None:
+    """Have a thread call ``act`` with the number of each of these signals. Call it from the main thread.
+
+    The handler itself interrupts the main thread, which may hold the very lock that ``act`` needs.
+    """
+    arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def obey() -> None:
+        while True:
+            act(arrived.get())
+
+    for number in numbers:
+        signal.signal(number, lambda number, _: arrived.put(number))
+    threading.Thread(target=obey, name="signals", daemon=True).start()
 
 
 def collect_seldom() -> None:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from typing import Literal
 
+from reconciler.process import obey_signals
 from reconciler.sandbox.emulator import CloudEmulator
 
 GIB = 1024**3
@@ -70,8 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     stop = threading.Event()
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        obey_signals(lambda _: stop.set(), signal.SIGTERM, signal.SIGINT)
     emulator = CloudEmulator(
         options.product,
         version=options.version,

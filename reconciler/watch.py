@@ -97,9 +97,8 @@ class Watch:
         app = self._app
         self._metrics.know_servers(app.fleet.refresh())
         app.reconciler.refresh_tariffs()
-        found = (
-            self._tracker.poll()
-        )  # the measure for all later polls; what changes from now on is seen by them
+        # The measure for all later polls; what changes from now on is seen by them.
+        found = self._tracker.poll()
         app.reconciler.guards.record_read(found.counts)
         self._metrics.desired_read_at = self._clock()
         self._add_due(app.journal.overview.list_unfinished())

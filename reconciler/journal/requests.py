@@ -22,7 +22,6 @@ _CHUNK: Final = 500
 
 # Made once: an idle daemon asks several times a second.
 _IS_NEW: Final = sa.and_(request.c.finished_at.is_(None), request.c.taken_by.is_(None))
-_NEW: Final = sa.select(request.c.id).where(_IS_NEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Requests:
 
     def take(self, holder: str) -> list[Request]:
         """Take all that nobody has taken yet; each goes to one taker only."""
-        return self._take(holder, _NEW, _IS_NEW)
+        return self._take(holder, _IS_NEW)
 
     def take_over(self, holder: str) -> list[Request]:
         """Take those whose taker has ended without an answer."""
@@ -79,11 +78,11 @@ class Requests:
         with self._store.read() as connection:
             gone = [name for name in connection.execute(query).scalars() if is_gone(name)]
         is_left = sa.and_(request.c.finished_at.is_(None), request.c.taken_by.in_(gone))
-        return self._take(holder, sa.select(request.c.id).where(is_left), is_left) if gone else []
+        return self._take(holder, is_left) if gone else []
 
-    def _take(self, holder: str, query: sa.Select[Any], is_open: sa.ColumnElement[bool]) -> list[Request]:
+    def _take(self, holder: str, is_open: sa.ColumnElement[bool]) -> list[Request]:
         with self._store.read() as connection:
-            ids = list(connection.execute(query).scalars())
+            ids = list(connection.execute(sa.select(request.c.id).where(is_open)).scalars())
         taken: list[Request] = []
         for start in range(0, len(ids), _CHUNK):
             chunk = request.c.id.in_(ids[start : start + _CHUNK])
